@@ -1,0 +1,1 @@
+"""Rich tables, progress and JSON; never measures, never decides."""

@@ -1,0 +1,1 @@
+"""Reads memory: GPUMonitor and its readers. The only place that knows NVML and /proc."""

@@ -1,0 +1,1 @@
+"""Measures what a model costs: isolation profile, shape sweep, the ledger that adds up."""

@@ -1,0 +1,1 @@
+"""Turns records into the formats of other tools; never measures, never decides."""

@@ -1,0 +1,1 @@
+"""The manager for production: threads, a monotonic clock and real models over the scheduler."""

@@ -1,0 +1,1 @@
+"""The scheduler as a sans-IO state machine. No clock, no threads, no files, no randomness."""

@@ -1,0 +1,1 @@
+"""Pure statistics: median, MAD, quantiles, intervals, when a percentile is established."""

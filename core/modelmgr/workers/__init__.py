@@ -1,0 +1,1 @@
+"""One process for each loaded copy: the parent's side, the child's side, the protocol between."""

@@ -1,0 +1,1 @@
+"""Loaders by name. The only place that imports torch, transformers or onnxruntime."""
