@@ -7,26 +7,9 @@ from __future__ import annotations
 
 import msgspec
 
+from modelmgr.records.host_memory import HostMemory
 
-class HostMemory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One process's host memory, bytes, from ``/proc/PID/status``.
-
-    Attributes:
-        anon_bytes: RssAnon, private pages with no file behind them.
-        file_bytes: RssFile, touched pages of mapped files (weights by safetensors among them).
-        shmem_bytes: RssShmem.
-        peak_bytes: VmHWM, the resident peak since it was last reset (exact, the kernel's own).
-    """
-
-    anon_bytes: int
-    file_bytes: int
-    shmem_bytes: int
-    peak_bytes: int
-
-    @property
-    def resident_bytes(self) -> int:
-        """All resident pages."""
-        return self.anon_bytes + self.file_bytes + self.shmem_bytes
+__all__ = ["EstimateReport", "HostMemory", "LoadReport", "ShapeReport"]
 
 
 class LoadReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
