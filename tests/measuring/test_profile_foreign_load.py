@@ -1,0 +1,71 @@
+"""Foreign load is what others moved, never our own use, and unknown is not quiet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from modelmgr.devices.reading import MemoryReading
+from modelmgr.errors import ReadingError
+from modelmgr.measuring.foreign import (
+    ForeignLoad,
+    foreign_device_bytes,
+    foreign_threshold_bytes,
+    machine_used_bytes,
+)
+from modelmgr.records.devices import DeviceDescription
+
+MIB = 1024**2
+
+
+def reading(used: int, processes: dict[int, int] | None) -> MemoryReading:
+    return MemoryReading(at_ns=0, used_bytes=used, total_bytes=10_000 * MIB, processes=processes)
+
+
+def test_our_own_processes_are_no_foreign_load() -> None:
+    assert foreign_device_bytes(reading(900, {1: 500, 2: 400}), {1: 500}) == 400
+
+
+def test_a_device_that_tells_no_processes_apart_cannot_tell_while_ours_are_there() -> None:
+    assert foreign_device_bytes(reading(900, None), {}) == 900
+    assert foreign_device_bytes(reading(900, None), {1: 0}) is None
+
+
+def test_movement_in_either_direction_counts_and_is_told_with_its_size() -> None:
+    load = ForeignLoad(10 * MIB)
+    load.start(100 * MIB)
+    load.observe(105 * MIB)
+    load.observe(None)
+    assert not load.is_disturbed()
+    load.observe(80 * MIB)
+    assert load.is_disturbed()
+    assert load.moved_bytes == -20 * MIB
+    assert "gave back 20.0 MiB of cuda:0's memory" in load.describe("cuda:0")
+    load.start(80 * MIB)
+    assert not load.is_disturbed()
+
+
+def test_a_baseline_that_could_not_be_told_is_taken_from_the_first_that_can() -> None:
+    load = ForeignLoad(MIB)
+    load.start(None)
+    assert load.moved_bytes == 0
+    load.observe(500 * MIB)
+    load.observe(502 * MIB)
+    assert load.moved_bytes == 2 * MIB
+
+
+def test_the_machines_own_use_is_read_and_a_missing_field_is_an_error(tmp_path: Path) -> None:
+    assert machine_used_bytes() > 0
+    broken = tmp_path / "meminfo"
+    broken.write_text("MemTotal:       1000 kB\n")
+    with pytest.raises(ReadingError, match="MemAvailable"):
+        machine_used_bytes(broken)
+    broken.write_text("MemTotal:       1000 kB\nMemAvailable:    400 kB\n")
+    assert machine_used_bytes(broken) == 600 * 1024
+
+
+def test_a_device_minds_less_movement_than_a_whole_machine() -> None:
+    host = DeviceDescription(name="host", kind="host", total_bytes=100 * 1024 * MIB)
+    cuda = DeviceDescription(name="cuda:0", kind="cuda", total_bytes=100 * 1024 * MIB)
+    assert foreign_threshold_bytes(cuda) < foreign_threshold_bytes(host)
