@@ -39,6 +39,18 @@ class LoadedModel(Protocol):
         ...
 
 
+class TracksTensors(Protocol):
+    """A loaded model whose framework can tell what a batch's tensors take; not all can."""
+
+    def tensor_peak(self, batch: object) -> int | None:
+        """Run the batch once and return the peak of live tensor bytes that it made.
+
+        Weights and the batch itself, which lived before, are not in it; None where unknown. Slower
+        than ``infer``: never within a timed run.
+        """
+        ...
+
+
 class Loader(Protocol):
     """Loads models of one kind.
 
@@ -58,6 +70,14 @@ class Loader(Protocol):
 
     def check(self, spec: ModelSpec) -> None:
         """Raise UsageError where the spec can be seen to be wrong without any framework."""
+        ...
+
+    def prepare(self, spec: ModelSpec) -> None:
+        """Import what this model's ``load`` and ``infer`` will need, and start thread pools.
+
+        A worker calls it before the ``before`` reading of its load, so that code and pools count as
+        runtime and not as the model's weights. May be called twice; ``load`` works without it.
+        """
         ...
 
     def load(self, spec: ModelSpec, *, device: str, seed: int) -> LoadedModel:

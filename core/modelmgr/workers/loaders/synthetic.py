@@ -176,6 +176,10 @@ class SyntheticLoader:
         except ValueError as error:
             raise UsageError(f"model {spec.tag!r}: {error}") from error
 
+    def prepare(self, spec: ModelSpec) -> None:
+        """Do nothing: a synthetic model runs no code of anybody's."""
+        del spec
+
     def load(self, spec: ModelSpec, *, device: str, seed: int) -> SyntheticModel:
         """Take the memory and the time; MemoryError where there is none."""
         del seed
