@@ -1,0 +1,327 @@
+"""How ``profile`` shows that it works: a live display on a terminal, a plain log elsewhere.
+
+Both are ``ProfileObserver``s that write to stderr only. They show what they are told; the only
+thing computed here is the time left.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from modelmgr.measuring.observer import ProfileObserver
+from modelmgr.records.costs import ModelCost
+from modelmgr.units import NS_PER_S, format_bytes, format_duration
+from modelmgr_cli.render import cells
+from modelmgr_cli.terminal import Terminal, printable
+
+_REFRESH_PER_S = 8
+_BAR_WIDTH = 32
+
+
+class Display(ProfileObserver, Protocol):
+    """A ``ProfileObserver`` that is switched on and off."""
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+        ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leave the terminal as it was."""
+        ...
+
+
+def display_for(terminal: Terminal) -> Display:
+    """Return the live display where stderr is a terminal that can move its cursor, else the log."""
+    console = terminal.console(sys.stderr)
+    movable = sys.stderr.isatty() and not console.is_dumb_terminal
+    if movable and not terminal.quiet:
+        return LiveDisplay(console)
+    return PlainLog(terminal)
+
+
+class Progress:
+    """What was told so far, and what that says about the time left.
+
+    Args:
+        now_ns: the clock; a test gives its own.
+    """
+
+    def __init__(self, now_ns: Callable[[], int] = time.monotonic_ns) -> None:
+        self._now_ns = now_ns
+        self.started_ns = now_ns()
+        self.tags: tuple[str, ...] = ()
+        self.device = ""
+        self.limit_bytes = 0
+        self.used_bytes: int | None = None
+        self.highest_bytes = 0
+        self.tag: str | None = None
+        self.step = ""
+        self.step_number = 0
+        self.steps = 0
+        self.model_started_ns = self.started_ns
+        self.durations_ns: list[int] = []
+
+    @property
+    def elapsed_ns(self) -> int:
+        """How long the run takes already."""
+        return self._now_ns() - self.started_ns
+
+    @property
+    def position(self) -> int:
+        """The current model's number, from 1."""
+        return self.tags.index(self.tag) + 1 if self.tag in self.tags else len(self.durations_ns)
+
+    @property
+    def fraction(self) -> float:
+        """The share of the work that is done, every model counting the same, 0 to 1."""
+        if not self.tags:
+            return 0.0
+        inside = max(0, self.step_number - 1) / self.steps if self.tag and self.steps else 0.0
+        return min(1.0, (len(self.durations_ns) + min(inside, 1.0)) / len(self.tags))
+
+    @property
+    def left_ns(self) -> int | None:
+        """The time left if the rest takes as long as what is done; None before that is known.
+
+        Models differ by far, so nothing is said until one is finished.
+        """
+        if not self.durations_ns or not self.tags:
+            return None
+        mean_ns = sum(self.durations_ns) / len(self.durations_ns)
+        models_left = len(self.tags) - len(self.durations_ns)
+        spent_ns = self._now_ns() - self.model_started_ns if self.tag else 0
+        return max(0, round(mean_ns * models_left - min(spent_ns, mean_ns)))
+
+    def run_started(self, tags: tuple[str, ...], *, device: str, limit_bytes: int) -> None:
+        """Keep what the run is about."""
+        self.tags, self.device, self.limit_bytes = tags, device, limit_bytes
+
+    def model_started(self, tag: str, *, steps: int) -> None:
+        """Begin a model."""
+        self.tag, self.steps, self.step, self.step_number = tag, steps, "", 0
+        self.highest_bytes = 0
+        self.model_started_ns = self._now_ns()
+
+    def step_started(self, step: str) -> None:
+        """Begin a step."""
+        self.step, self.step_number = step, self.step_number + 1
+
+    def memory_read(self, used_bytes: int, limit_bytes: int) -> None:
+        """Keep the last and the highest use."""
+        self.used_bytes, self.limit_bytes = used_bytes, limit_bytes
+        self.highest_bytes = max(self.highest_bytes, used_bytes)
+
+    def model_finished(self) -> int:
+        """End the model and return how long it took, ns."""
+        took_ns = self._now_ns() - self.model_started_ns
+        self.durations_ns.append(took_ns)
+        self.tag = None
+        return took_ns
+
+
+def finished_line(tag: str, cost: ModelCost, took_ns: int) -> str:
+    """Return one line about a finished model, without its mark."""
+    if cost.error is not None:
+        first = cost.error.message.splitlines()[0] if cost.error.message else ""
+        return f"{printable(tag)}: {cost.error.kind}: {printable(first)}"
+    facts = [
+        f"{name} {cells.MARKS[figure.evidence]}{format_bytes(figure.value)}"
+        for name, figure in (("resident", cost.resident_bytes), ("peak", cost.peak_bytes))
+        if figure is not None
+    ]
+    if cost.load_ns is not None:
+        facts.append(f"load {format_duration(cost.load_ns.median)}")
+    facts.append(f"took {format_duration(took_ns)}")
+    return f"{printable(tag)}: {', '.join(facts)}"
+
+
+class PlainLog:
+    """A line for what happens, for logs and CI; with ``--verbose`` also for every step."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self._progress = Progress()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leave nothing behind; there is nothing to take away."""
+
+    def run_started(self, tags: tuple[str, ...], *, device: str, limit_bytes: int) -> None:
+        """Tell what will be measured."""
+        self._progress.run_started(tags, device=device, limit_bytes=limit_bytes)
+        models = "1 model" if len(tags) == 1 else f"{len(tags)} models"
+        self._line(f"measuring {models} on {device}, limit {format_bytes(limit_bytes)}")
+
+    def model_started(self, tag: str, *, steps: int) -> None:
+        """Tell which model begins."""
+        self._progress.model_started(tag, steps=steps)
+        self._line(f"{self._counter()} {printable(tag)}: {steps} steps{self._left()}")
+
+    def step_started(self, tag: str, step: str) -> None:
+        """Tell the step, if every one is wanted."""
+        self._progress.step_started(step)
+        if self._terminal.verbose:
+            number = f"{self._progress.step_number}/{self._progress.steps}"
+            self._line(f"{self._counter()} {printable(tag)}: step {number}: {printable(step)}")
+
+    def memory_read(self, used_bytes: int, limit_bytes: int) -> None:
+        """Keep it; a log has no live bar."""
+        self._progress.memory_read(used_bytes, limit_bytes)
+
+    def model_finished(self, tag: str, cost: ModelCost) -> None:
+        """Tell the main figures, or the failure."""
+        counter = self._counter()
+        took_ns = self._progress.model_finished()
+        mark = "failed" if cost.error is not None else "ok"
+        self._line(f"{counter} {mark} {finished_line(tag, cost, took_ns)}")
+
+    def noticed(self, message: str) -> None:
+        """Warn, quiet or not."""
+        self._terminal.warn(message)
+
+    def _counter(self) -> str:
+        return f"{self._progress.position}/{len(self._progress.tags)}"
+
+    def _left(self) -> str:
+        left_ns = self._progress.left_ns
+        return "" if left_ns is None else f", about {_coarse(left_ns)} left"
+
+    def _line(self, text: str) -> None:
+        self._terminal.tell(f"[{self._progress.elapsed_ns / NS_PER_S:8.1f} s] {text}")
+
+
+class LiveDisplay:
+    """Finished models scroll away above; below, the current one, memory, and time."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress()
+        self._live = Live(
+            self,
+            console=console,
+            refresh_per_second=_REFRESH_PER_S,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Take the display away and give the cursor back."""
+        self._live.stop()
+
+    def run_started(self, tags: tuple[str, ...], *, device: str, limit_bytes: int) -> None:
+        """Show what will be measured."""
+        self._progress.run_started(tags, device=device, limit_bytes=limit_bytes)
+
+    def model_started(self, tag: str, *, steps: int) -> None:
+        """Show which model begins."""
+        self._progress.model_started(tag, steps=steps)
+
+    def step_started(self, tag: str, step: str) -> None:
+        """Show the step."""
+        del tag
+        self._progress.step_started(step)
+
+    def memory_read(self, used_bytes: int, limit_bytes: int) -> None:
+        """Move the memory bar at the next refresh."""
+        self._progress.memory_read(used_bytes, limit_bytes)
+
+    def model_finished(self, tag: str, cost: ModelCost) -> None:
+        """Leave a line about the model above the display."""
+        took_ns = self._progress.model_finished()
+        failed = cost.error is not None
+        mark = ("✗ ", "red") if failed else ("✓ ", "green")
+        line = Text.assemble(mark, finished_line(tag, cost, took_ns))
+        self._console.print(line, overflow="ellipsis", no_wrap=True)
+
+    def noticed(self, message: str) -> None:
+        """Leave a warning above the display."""
+        self._console.print(Text.assemble(("! ", "yellow"), printable(message)))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render the display as it stands now; called by the refresh thread."""
+        progress = self._progress
+        if not progress.tags:
+            yield Text("preparing …", style="dim")
+            return
+        yield Group(self._now(), _bars(progress, min(_BAR_WIDTH, max(10, options.max_width - 60))))
+
+    def _now(self) -> Text:
+        progress = self._progress
+        line = Text(no_wrap=True, overflow="ellipsis")
+        line.append(f"{progress.position}/{len(progress.tags)} ", style="dim")
+        if progress.tag is not None:
+            line.append(printable(progress.tag), style="bold")
+            line.append(f"  {printable(progress.step)}")
+            number = f"  step {progress.step_number} of {progress.steps}"
+            line.append(number, style="dim")
+        return line
+
+
+def _bars(progress: Progress, width: int) -> Table:
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(style="dim")
+    grid.add_column(no_wrap=True)
+    grid.add_column(no_wrap=True)
+    left_ns = progress.left_ns
+    left = "time left not known yet" if left_ns is None else f"about {_coarse(left_ns)} left"
+    grid.add_row(
+        "models",
+        _bar(progress.fraction, width, "cyan"),
+        f"{_coarse(progress.elapsed_ns)} so far, {left}",
+    )
+    if progress.used_bytes is not None and progress.limit_bytes:
+        share = progress.used_bytes / progress.limit_bytes
+        colour = "green" if share < 0.75 else "yellow" if share < 0.95 else "red"
+        grid.add_row(
+            "memory",
+            _bar(share, width, colour),
+            f"{format_bytes(progress.used_bytes)} of {format_bytes(progress.limit_bytes)}"
+            f" on {printable(progress.device)}, highest {format_bytes(progress.highest_bytes)}",
+        )
+    return grid
+
+
+def _bar(share: float, width: int, style: str) -> Text:
+    filled = round(width * max(0.0, min(1.0, share)))
+    # Two different lines, so that the bar can be read without colours too.
+    return Text.assemble(("━" * filled, style), ("┄" * (width - filled), "bright_black"))
+
+
+def _coarse(value_ns: int) -> str:
+    """Return a duration without false precision: seconds below two minutes, else minutes."""
+    seconds = value_ns / NS_PER_S
+    if seconds < 120:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes / 60:.1f} h"

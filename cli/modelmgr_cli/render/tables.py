@@ -1,0 +1,224 @@
+"""The tables of a cost database: columns are chosen by the width, so that no row wraps.
+
+Renders records; never measures and never decides. Every column's head has its unit, every figure a
+mark or a column that says how good it is, and a legend below says what the rest means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.box import SIMPLE_HEAD
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from modelmgr.records.costs import CostDatabase, ModelCost
+from modelmgr.records.measured import MeasuredDuration
+from modelmgr.reporting.figures import (
+    LEDGER_LINES,
+    activation_bytes,
+    failed_models,
+    guess_bytes,
+    largest_shape,
+    measured_models,
+    spread,
+    weights_bytes,
+)
+from modelmgr.units import format_bytes
+from modelmgr_cli.render import cells
+from modelmgr_cli.terminal import printable
+
+_TAG_MIN, _TAG_MAX = 10, 40
+_GAP = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """One figure of a model.
+
+    Attributes:
+        title: the head, its unit on the second line.
+        width: columns that its figures take.
+        rank: narrow terminals keep the columns of the lowest ranks.
+        figure: the cell of a model.
+        guess: the cell of the guess made without loading, empty where there is none.
+    """
+
+    title: str
+    width: int
+    rank: int
+    figure: Callable[[ModelCost], str]
+    guess: Callable[[ModelCost], str] = lambda _: ""
+
+
+def _median(duration: MeasuredDuration | None) -> int | None:
+    return duration.median if duration is not None else None
+
+
+def _latency_ns(cost: ModelCost) -> int | None:
+    shape = largest_shape(cost)
+    return _median(shape.latency_ns) if shape is not None else None
+
+
+def _guess(name: str) -> Callable[[ModelCost], str]:
+    def cell(cost: ModelCost) -> str:
+        value = guess_bytes(cost, name)
+        return "" if value is None else cells.mebibytes(value)
+
+    return cell
+
+
+def _largest_label(cost: ModelCost) -> str:
+    shape = largest_shape(cost)
+    return cells.shape_label(list(shape.dims.values())) if shape is not None else cells.UNKNOWN
+
+
+def _throughput(cost: ModelCost) -> str:
+    shape = largest_shape(cost)
+    return cells.rate(shape.throughput_per_s if shape is not None else None)
+
+
+def _second_copy(cost: ModelCost) -> str:
+    return cells.measured(cost.copies.second_copy_bytes if cost.copies is not None else None)
+
+
+# In the order in which they are shown.
+_COLUMNS: tuple[_Column, ...] = (
+    _Column(
+        "weights\nMiB", 8, 0, lambda c: cells.mebibytes(weights_bytes(c)), _guess("weights_bytes")
+    ),
+    _Column(
+        "activ.\nMiB",
+        8,
+        1,
+        lambda c: cells.measured(activation_bytes(c)),
+        _guess("activation_bytes"),
+    ),
+    _Column("resident\nMiB", 8, 0, lambda c: cells.measured(c.resident_bytes)),
+    _Column("peak\nMiB", 8, 0, lambda c: cells.measured(c.peak_bytes)),
+    _Column("±\n%", 5, 0, lambda c: cells.percent(spread(c.peak_bytes))),
+    _Column(
+        "evidence\nof peak",
+        9,
+        3,
+        lambda c: c.peak_bytes.evidence if c.peak_bytes else cells.UNKNOWN,
+    ),
+    _Column("load\npeak MiB", 8, 5, lambda c: cells.measured(c.load_peak_bytes)),
+    _Column("2nd copy\nMiB", 8, 4, _second_copy),
+    _Column("load\ns", 6, 0, lambda c: cells.seconds(_median(c.load_ns))),
+    _Column("latency\nms", 8, 0, lambda c: cells.milliseconds(_latency_ns(c))),
+    _Column("items\nper s", 7, 6, _throughput),
+    _Column("largest\nshape", 9, 7, _largest_label),
+)
+
+
+def cost_table(database: CostDatabase, width: int) -> list[RenderableType]:
+    """Return the cost table, the failures below it, and a legend."""
+    models = measured_models(database)
+    parts: list[RenderableType] = []
+    if models:
+        parts.append(_costs(models, width))
+        parts.append(_legend(models))
+    parts += failures(failed_models(database))
+    return parts or [Text("The database has no models.")]
+
+
+def ledger_table(database: CostDatabase, width: int) -> list[RenderableType]:
+    """Return where each model's peak goes, line by line."""
+    models = {t: c for t, c in measured_models(database).items() if c.ledger is not None}
+    if not models:
+        return [Text("No model of this database has a ledger.")]
+    titles = [f"{line}\nMiB" for line in LEDGER_LINES]
+    titles[-1] = "unacc.\nMiB" if width < 100 else titles[-1]
+    table = _table(
+        [*titles, "= peak\nMiB"], models, width, numbers=6 * (11 if width >= 100 else 10)
+    )
+    for tag, cost in models.items():
+        lines = [getattr(cost.ledger, f"{line}_bytes") for line in LEDGER_LINES]
+        table.add_row(
+            cells.name(tag), *map(cells.mebibytes, lines), cells.measured(cost.peak_bytes)
+        )
+    legend = (
+        "runtime: the process with its framework; cache: what the allocator keeps beyond live "
+        "tensors; the five lines add up to the peak of one copy at its largest shape."
+    )
+    return [table, Text(legend, style="dim")]
+
+
+def failures(models: Mapping[str, ModelCost]) -> list[RenderableType]:
+    """Return why models could not be measured, one paragraph each."""
+    if not models:
+        return []
+    what = "1 model was" if len(models) == 1 else f"{len(models)} models were"
+    parts: list[RenderableType] = [Text(f"\n{what} not measured:", style="bold red")]
+    for tag, cost in models.items():
+        if cost.error is None:
+            continue
+        line = Text.assemble(cells.name(tag), ": ", (cost.error.kind, "red"), ": ")
+        line.append(printable(cost.error.message))
+        parts.append(Padding(line, (0, 0, 0, 2)))
+        guess = guess_bytes(cost, "weights_bytes")
+        if guess is not None:
+            note = f"guessed weights: {format_bytes(guess)}"
+            parts.append(Padding(Text(note, style="dim"), (0, 0, 0, 2)))
+    return parts
+
+
+def plain_table(titles: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
+    """Return a small table: first column left, the others right, nothing wraps."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False)
+    for position, title in enumerate(titles):
+        table.add_column(title, justify="right" if position else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _costs(models: Mapping[str, ModelCost], width: int) -> Table:
+    columns = _fitting(models, width)
+    used = sum(column.width + _GAP for column in columns)
+    table = _table([column.title for column in columns], models, width, numbers=used)
+    for tag, cost in models.items():
+        table.add_row(cells.name(tag), *(column.figure(cost) for column in columns))
+        guesses = [column.guess(cost) for column in columns]
+        if any(guesses):
+            table.add_row("  guessed", *guesses, style="dim")
+    return table
+
+
+def _fitting(models: Mapping[str, ModelCost], width: int) -> list[_Column]:
+    """Return the columns that fit beside the tags, dropping the highest ranks first."""
+    room = width - max(_TAG_MIN, min(_TAG_MAX, *(len(tag) for tag in models), 16))
+    chosen: list[_Column] = []
+    for column in sorted(_COLUMNS, key=lambda candidate: candidate.rank):
+        if column.rank == 0 or room >= sum(c.width + _GAP for c in (*chosen, column)):
+            chosen.append(column)
+    return [column for column in _COLUMNS if column in chosen]
+
+
+def _table(titles: Sequence[str], tags: Iterable[str], width: int, *, numbers: int) -> Table:
+    # The box itself puts one blank between columns, the padding the other.
+    table = Table(box=SIMPLE_HEAD, padding=(0, _GAP - 1, 0, 0), pad_edge=False, show_edge=False)
+    longest = max((len(tag) for tag in tags), default=_TAG_MIN)
+    room = max(_TAG_MIN, min(longest, width - numbers - _GAP))
+    table.add_column(
+        "model", no_wrap=True, overflow="ellipsis", max_width=max(room, len("  guessed"))
+    )
+    for title in titles:
+        table.add_column(title, justify="right", no_wrap=True)
+    return table
+
+
+def _legend(models: Mapping[str, ModelCost]) -> Text:
+    counts = {cost.observations for cost in models.values()}
+    times = f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+    lines = [
+        f"resident, peak  one copy's whole process, framework included; {times} fresh processes",
+        "activ., latency at the largest shape; latency: one batch, median",
+        "guessed         without loading the model",
+        f"±               half of the peak's 95 % interval; {cells.MARKS_LEGEND}",
+    ]
+    return Text("\n".join(lines), style="dim")

@@ -1,0 +1,168 @@
+"""What a command writes to: results on stdout, everything else on stderr.
+
+Owns the streams, their colour and width, and the flags that every command shares. It decides
+nothing and imports rich only when something is rendered, so that ``--help`` stays cheap.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TextIO
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+PLAIN_WIDTH = 100
+"""Columns of a result that goes to a file or a pipe, where ``COLUMNS`` does not say."""
+
+# C0 and C1 controls but tab and newline: a tag or a worker's message must not steer the terminal.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def printable(text: str) -> str:
+    """Return the text with control characters (escape sequences) made visible."""
+    return _CONTROLS.sub(lambda match: f"\\x{ord(match.group()):02x}", text)
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """The streams of one invocation and the flags that every command has.
+
+    Attributes:
+        debug: show tracebacks.
+        quiet: no progress and no remarks, warnings and errors only.
+        verbose: more of both.
+        colour: True and False force it; None asks the environment and the stream.
+    """
+
+    debug: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    colour: bool | None = None
+
+    def coloured(self, stream: TextIO) -> bool:
+        """Say whether the stream may carry escape sequences.
+
+        The order is https://no-color.org's and https://force-color.org's: a flag, ``NO_COLOR``,
+        ``FORCE_COLOR``, then ``TERM=dumb``, then whether it is a terminal.
+        """
+        if self.colour is not None:
+            return self.colour
+        if os.environ.get("NO_COLOR"):
+            return False
+        if os.environ.get("FORCE_COLOR"):
+            return True
+        return os.environ.get("TERM") != "dumb" and stream.isatty()
+
+    def width(self, stream: TextIO) -> int:
+        """Return the columns to fill."""
+        if not stream.isatty():
+            columns = os.environ.get("COLUMNS", "")
+            return max(40, int(columns)) if columns.isdecimal() else PLAIN_WIDTH
+        return max(40, shutil.get_terminal_size().columns)
+
+    def out(self, text: str) -> None:
+        """Write a part of the result to stdout; a reader that went away is no error."""
+        try:
+            sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # `modelmgr costs show | head` has what it wanted. Python would flush once more at
+            # exit and complain, so give it somewhere to write.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def show(self, *renderables: RenderableType) -> None:
+        """Render tables and texts to stdout, as wide as it is."""
+        console = self.console(sys.stdout)
+        with console.capture() as capture:
+            for renderable in renderables:
+                console.print(renderable)
+        self.out("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+    def tell(self, text: str) -> None:
+        """Write a remark to stderr, unless quiet."""
+        if not self.quiet:
+            self._err(text)
+
+    def warn(self, text: str) -> None:
+        """Write a warning to stderr, quiet or not."""
+        self._err(f"{self.styled('warning:', '33;1')} {printable(text)}")
+
+    def complain(self, text: str) -> None:
+        """Write an error to stderr: the first line is what, further lines are what to do."""
+        first, *rest = printable(text).splitlines() or [""]
+        lines = [f"{self.styled('error:', '31;1')} {first}", *(f"       {line}" for line in rest)]
+        self._err("\n".join(lines))
+
+    def styled(self, text: str, code: str) -> str:
+        """Return the text for stderr in an SGR style (ECMA-48), bare where there is no colour."""
+        return f"\x1b[{code}m{text}\x1b[0m" if self.coloured(sys.stderr) else text
+
+    def console(self, stream: TextIO) -> Console:
+        """Return a rich console for the stream that keeps to these rules."""
+        from rich.console import Console  # noqa: PLC0415  # --help and --version need none
+
+        coloured = self.coloured(stream)
+        return Console(
+            file=stream,
+            width=self.width(stream),
+            force_terminal=coloured,
+            no_color=not coloured,
+            color_system="auto"
+            if coloured and stream.isatty()
+            else "standard"
+            if coloured
+            else None,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            soft_wrap=False,
+        )
+
+    def _err(self, text: str) -> None:
+        try:
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
+        except OSError:
+            pass  # nobody reads the diagnostics; the result and the exit status still count
+
+
+def take_shared_flags(arguments: Sequence[str]) -> tuple[Terminal, list[str]]:
+    """Take ``--debug``, ``--quiet``, ``--verbose`` and ``--no-color`` from anywhere in a command.
+
+    A person adds ``--debug`` at the end of the line that failed; a parser that wants it before the
+    command's name would refuse it. What follows ``--`` is left alone.
+    """
+    terminal = Terminal()
+    rest: list[str] = []
+    for position, argument in enumerate(arguments):
+        match argument:
+            case "--":
+                rest.extend(arguments[position:])
+                break
+            case "--debug":
+                terminal = replace(terminal, debug=True)
+            case "--quiet" | "-q":
+                terminal = replace(terminal, quiet=True)
+            case "--verbose" | "-v":
+                terminal = replace(terminal, verbose=True)
+            case "--no-color" | "--no-colour":
+                terminal = replace(terminal, colour=False)
+            case _:
+                rest.append(argument)
+    return terminal, rest
+
+
+def terminal_of(context: typer.Context) -> Terminal:
+    """Return the invocation's terminal from a typer context."""
+    terminal: object = context.obj
+    if not isinstance(terminal, Terminal):
+        raise TypeError(f"the context carries {terminal!r} instead of a Terminal")
+    return terminal
