@@ -1,0 +1,152 @@
+"""A worker's process as its parent sees it: how it is ended, how its end is noticed.
+
+Knows nothing of models or messages. The process is named by a pidfd, so that no signal ever
+reaches another process that was given the same number. Linux 5.3 or newer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+import modelmgr
+from modelmgr.workers.output_log import OutputLog
+from modelmgr.workers.process_exit import ExitStatus, reap
+from modelmgr.workers.watcher import Watcher
+
+# -P: no stray file of the working directory may hide a module. The package's own folder comes
+# last, for where it was put on the parent's path by hand.
+_BOOTSTRAP = (
+    "import sys; sys.path.append(sys.argv[1]); "
+    "from modelmgr.workers.{module} import main; main(sys.argv[2:])"
+)
+_PACKAGE_FOLDER = str(Path(modelmgr.__file__).resolve().parent.parent)
+
+
+class WorkerProcess:
+    """One worker process. Owns its pidfd and its output pipe. Thread-safe.
+
+    Attributes:
+        pid: its process id.
+        log: what it printed.
+    """
+
+    def __init__(self, watcher: Watcher, pid: int, pidfd: int, log: OutputLog) -> None:
+        """Take over a process; in the watcher's thread only."""
+        self.pid = pid
+        self.log = log
+        self._pidfd = pidfd
+        self._watcher = watcher
+        self._lock = threading.Lock()
+        self._exited = threading.Event()
+        self._status: ExitStatus | None = None
+        log.close_writing()
+        watcher.add(log, self._drain)
+
+    @property
+    def pidfd(self) -> int:
+        """The descriptor that becomes readable when the process ends; -1 once released."""
+        return self._pidfd
+
+    @property
+    def status(self) -> ExitStatus | None:
+        """How it ended, None while it runs."""
+        return self._status
+
+    def wait(self, timeout_s: float | None) -> ExitStatus | None:
+        """Return how it ended once it was waited for; None when the time passed first."""
+        self._exited.wait(timeout_s)
+        return self._status
+
+    def kill(self) -> None:
+        """End it by SIGKILL; nothing happens where it is gone."""
+        with self._lock:
+            if self._pidfd >= 0 and self._status is None:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def set_exited(self, status: ExitStatus) -> None:
+        """Take note of its end, after its last words were read; in the watcher's thread only."""
+        if self._status is None:
+            self.log.drain()
+            self._watcher.remove(self.log)
+            self._status = status
+            self._exited.set()
+
+    def expect_end(self, status: ExitStatus) -> None:
+        """End it, and take note of its end by itself; in the watcher's thread only.
+
+        For a process that nobody is left to wait for.
+        """
+        self.kill()
+        pidfd = self._pidfd
+
+        def react() -> None:
+            self._watcher.remove(pidfd)
+            self.set_exited(status)
+
+        self._watcher.add(pidfd, react)
+
+    def release(self) -> None:
+        """Close the descriptors; the process must have ended. A second call does nothing."""
+        with self._lock:
+            descriptor, self._pidfd = self._pidfd, -1
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.log.close()
+
+    def _drain(self) -> None:
+        if not self.log.drain():
+            self._watcher.remove(self.log)
+
+
+def spawn_worker(
+    watcher: Watcher, connection: socket.socket, log: OutputLog, environment: Mapping[str, str]
+) -> WorkerProcess:
+    """Start a worker by itself, with nothing preloaded; in the watcher's thread only.
+
+    Raises:
+        OSError: the system has no room for a further process.
+    """
+    started = start_python("child", connection, log, environment)
+    pidfd = os.pidfd_open(started.pid)  # it is our child and not waited for: this is no other
+    process = WorkerProcess(watcher, started.pid, pidfd, log)
+
+    def react() -> None:
+        watcher.remove(pidfd)
+        status = reap(started.pid)
+        started.returncode = 0  # it was waited for here: Popen must not do so again
+        process.set_exited(status)
+
+    watcher.add(pidfd, react)
+    return process
+
+
+def start_python(
+    module: str, connection: socket.socket, log: OutputLog, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Run ``main`` of a module of ours in a fresh interpreter, tied to this thread.
+
+    Raises:
+        OSError: the system has no room for a further process.
+    """
+    descriptor = connection.fileno()
+    return subprocess.Popen(  # noqa: S603 - this interpreter, our own module
+        [
+            *(sys.executable, "-P", "-c", _BOOTSTRAP.format(module=module)),
+            *(_PACKAGE_FOLDER, str(descriptor), str(os.getpid())),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=log.writing,
+        stderr=log.writing,
+        pass_fds=(descriptor,),
+        env=dict(environment),
+        start_new_session=True,
+    )
