@@ -1,0 +1,461 @@
+"""What it would take to serve a ticket: pure questions over the scheduler's state.
+
+``Admission`` looks and changes nothing; the scheduler commits what it answers. A ``Plan`` always
+suffices: a device, the room that is needed, and the victims whose room together with what is free
+makes it fit. Where no plan exists there is no partial eviction.
+
+Which device: one where the load fits without evicting anybody, the emptiest first (ties: the first
+in the manager's order); else the one whose victims are worth least.
+
+An **unknown** model (no costs) is isolated. ``beside``: its worst case, as far as somebody knows
+it, else all the device's room, is reserved while the residents stay; when that room is less than a
+quarter of the device, or than the largest model known, the device drains first. ``exclusive``: the
+device always drains first. Draining waits for holders and evicts only once none is left, so that no
+copy is evicted for a plan that might never come true; meanwhile later tickets keep off the device.
+
+**Scaling up** (one more copy of a model that has some) is a rent-or-buy problem: waiting for a copy
+to be released is renting, loading is buying. A ticket buys when the line in front of the model's
+copies is expected to take longer than a load, and at the latest when it has itself waited as long
+as a load takes, which costs at most twice the best in hindsight (Karlin et al., *Competitive Snoopy
+Caching*, Algorithmica 3, 1988).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from modelmgr.scheduling.copies import Copy, Device, Model
+from modelmgr.scheduling.policies import EvictionPolicy, IdleCopy
+from modelmgr.scheduling.queue import Ticket, TicketQueue
+from modelmgr.scheduling.states import CopyState
+
+IsolationMode = Literal["exclusive", "beside"]
+# A share of the device below which its rest is no place to measure an unknown model.
+_LEAST_REST = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a ticket can be served now.
+
+    Attributes:
+        device: where.
+        need_bytes: the room to reserve (for an idle copy: what its running adds).
+        victims: copies to evict first, empty where it fits as it is.
+        candidates: what the policy could choose from, with ``values``.
+        idle: the loaded copy to grant once there is room to run it; None for a load.
+        isolated: the load measures an unknown model (or one that ran out of memory) alone.
+        quiet: hits on the device wait until the measured copy is released.
+        takes_rest: the reservation is whatever is left of the device.
+    """
+
+    device: Device
+    need_bytes: int
+    victims: tuple[Copy, ...] = ()
+    candidates: tuple[IdleCopy, ...] = ()
+    values: tuple[float, ...] = ()
+    idle: Copy | None = None
+    isolated: bool = False
+    quiet: bool = False
+    takes_rest: bool = False
+
+    @property
+    def lost_value(self) -> float:
+        """What the victims are worth to the policy."""
+        chosen = {copy.number for copy in self.victims}
+        return sum(
+            value
+            for candidate, value in zip(self.candidates, self.values, strict=True)
+            if candidate.copy in chosen
+        )
+
+
+class Admission:
+    """Answers what could be done; holds references to the scheduler's state, never writes it."""
+
+    def __init__(
+        self,
+        devices: Sequence[Device],
+        models: dict[str, Model],
+        queue: TicketQueue,
+        policy: EvictionPolicy,
+        *,
+        isolation: IsolationMode,
+        cooldown_ns: int,
+    ) -> None:
+        self._devices = devices
+        self._models = models
+        self._queue = queue
+        self._policy = policy
+        self._isolation = isolation
+        self._cooldown_ns = cooldown_ns
+
+    # Questions about devices -----------------------------------------------------------------
+
+    def barred(self, device: Device, ticket: Ticket) -> bool:
+        """Say whether a ticket must keep off a device for the sake of an older one."""
+        kept_for = device.kept_for
+        if kept_for is not None and kept_for < ticket.ticket_num:
+            return True
+        for starving in self._queue.urgent():
+            if starving.ticket_num >= ticket.ticket_num:
+                return False
+            if starving.device is None and self.contends(device, starving):
+                return True
+        return False
+
+    def contends(self, device: Device, ticket: Ticket) -> bool:
+        """Say whether a waiting ticket could use what another one is given on a device.
+
+        One that its own model's ceiling holds back, or that cannot be measured while readings
+        fail, loses nothing to others: it is not passed over, and nobody has to wait for it.
+        """
+        model = self._models[ticket.tag]
+        staying = model.staying()
+        if model.max_copies is not None and staying >= model.max_copies:
+            return False
+        if model.costs is None or ticket.exclusive:
+            return device.ledger.reading_failed is None and (not staying or ticket.exclusive)
+        return model.costs.needed_bytes <= device.ledger.limit_bytes
+
+    def too_large_for_all(self, ticket: Ticket) -> int | None:
+        """Return the needed bytes where no device could hold the model even when empty."""
+        costs = self._models[ticket.tag].costs
+        if costs is None:
+            return None
+        needed = costs.needed_bytes
+        if any(needed <= device.ledger.limit_bytes for device in self._devices):
+            return None
+        return needed
+
+    # Idle copies -----------------------------------------------------------------------------
+
+    def idle_copy(self, ticket: Ticket) -> Plan | None:
+        """Return how an idle copy could serve the ticket: at once, or after making room to run."""
+        for copy in self._models[ticket.tag].copies.values():
+            if copy.ticket is not None or copy.state not in (CopyState.IDLE, CopyState.SETTLING):
+                continue
+            device = self._devices[copy.device]
+            if device.isolation_quiet and device.isolating not in (None, copy.number):
+                continue
+            if self.barred(device, ticket):
+                continue
+            more = device.ledger.activation_bytes(copy.number)
+            if more <= 0 or more <= device.ledger.room_bytes():
+                return Plan(device, max(0, more), idle=copy)
+        return None
+
+    def room_to_run(self, ticket: Ticket, now_ns: int) -> Plan | None:
+        """Return which copies to evict so that an idle copy of the model has room to run."""
+        for copy in self._models[ticket.tag].copies.values():
+            if copy.ticket is not None or copy.state is not CopyState.IDLE:
+                continue
+            device = self._devices[copy.device]
+            if device.isolating is not None or self.barred(device, ticket):
+                continue
+            more = device.ledger.activation_bytes(copy.number)
+            plan = self._evicting(device, more, now_ns, spare=copy)
+            if plan is not None:
+                victims, candidates, values = plan
+                return Plan(device, more, victims, candidates, values, idle=copy)
+        return None
+
+    def hopeless_copy(self, ticket: Ticket) -> Copy | None:
+        """Return an idle copy that its device could not run even if it were alone there.
+
+        An unknown model can turn out larger than the limit of the device it was measured on.
+        """
+        costs = self._models[ticket.tag].costs
+        if costs is None:
+            return None
+        for copy in self._models[ticket.tag].copies.values():
+            if copy.state is not CopyState.IDLE or copy.ticket is not None or copy.model.pinned:
+                continue
+            if costs.peak_bytes > self._devices[copy.device].ledger.limit_bytes:
+                return copy
+        return None
+
+    # Loads -----------------------------------------------------------------------------------
+
+    def load(self, ticket: Ticket, now_ns: int) -> Plan | None:
+        """Return how a new copy could be loaded for the ticket now."""
+        model = self._models[ticket.tag]
+        staying = model.staying()
+        if model.max_copies is not None and staying >= model.max_copies:
+            return None
+        if ticket.exclusive:
+            return self._drained(ticket, now_ns)
+        if model.costs is None:
+            return self._isolated(ticket, now_ns) if staying == 0 else None
+        if staying and not self.scale_up_pays(ticket, now_ns):
+            return None
+        return self._known(ticket, model.costs.needed_bytes, now_ns, more=staying > 0)
+
+    def scale_up_pays(self, ticket: Ticket, now_ns: int) -> bool:
+        """Say whether one more copy is worth a load now."""
+        model = self._models[ticket.tag]
+        if model.load_ns_seen is None and (model.costs is None or model.costs.load_ns is None):
+            return True
+        if now_ns - ticket.submitted_ns >= model.reload_ns:
+            return True
+        hold_ns = model.hold_ns
+        if hold_ns is None:
+            return True
+        waiting = self._queue.waiting(ticket.tag) or 1
+        return waiting * hold_ns > model.reload_ns * max(1, model.staying())
+
+    def next_cold_ns(self, now_ns: int) -> int | None:
+        """Return when the next idle copy turns cold and scaling up may take it."""
+        return min(
+            (
+                copy.last_used_ns + self._cooldown_ns
+                for device in self._devices
+                for copy in device.copies.values()
+                if copy.state is CopyState.IDLE and copy.last_used_ns + self._cooldown_ns > now_ns
+            ),
+            default=None,
+        )
+
+    def _known(self, ticket: Ticket, need: int, now_ns: int, *, more: bool) -> Plan | None:
+        open_devices = [
+            device
+            for device in self._devices
+            if device.isolating is None
+            and need <= device.ledger.limit_bytes
+            and device.ledger.known
+            and not self.barred(device, ticket)
+        ]
+        fitting = [device for device in open_devices if need <= device.ledger.room_bytes()]
+        if fitting:
+            return Plan(max(fitting, key=lambda device: device.ledger.room_bytes()), need)
+        best: Plan | None = None
+        for device in open_devices:
+            found = self._evicting(device, need, now_ns, more=more)
+            if found is None:
+                continue
+            plan = Plan(device, need, *found)
+            if best is None or plan.lost_value < best.lost_value:
+                best = plan
+        return best
+
+    def _isolated(self, ticket: Ticket, now_ns: int) -> Plan | None:
+        if self._isolation == "exclusive":
+            return self._drained(ticket, now_ns)
+        for device in sorted(self._devices, key=lambda device: -device.ledger.room_bytes()):
+            if not self._may_isolate(device, ticket) or _loading(device):
+                continue
+            if not ticket.own_process and _holding(device):
+                continue
+            room = device.ledger.room_bytes()
+            need = ticket.worst_case_bytes
+            takes_rest = need is None
+            least = self._least_rest(device) if need is None else need
+            if 0 < least <= room:
+                return Plan(
+                    device,
+                    room if need is None else need,
+                    isolated=True,
+                    quiet=not ticket.own_process,
+                    takes_rest=takes_rest,
+                )
+        if any(self._waits_for_quiet(device, ticket) for device in self._devices):
+            return None
+        return self._drained(ticket, now_ns)
+
+    def _waits_for_quiet(self, device: Device, ticket: Ticket) -> bool:
+        """Say whether the model would fit beside the residents once loads and holders are done."""
+        if not self._may_isolate(device, ticket):
+            return False
+        if not (_loading(device) or (_holding(device) and not ticket.own_process)):
+            return False
+        if ticket.worst_case_bytes is not None:
+            least = ticket.worst_case_bytes
+        else:
+            least = self._least_rest(device)
+        return 0 < least <= device.ledger.expected_room_bytes()
+
+    def _drained(self, ticket: Ticket, now_ns: int) -> Plan | None:
+        for device in self._drain_order(ticket):
+            if _loading(device) or (
+                _holding(device) and not self._only_pinned_held(device, ticket)
+            ):
+                continue
+            candidates = self.candidates(device, now_ns)
+            values = self._policy.values(candidates, now_ns)
+            victims = tuple(device.copies[candidate.copy] for candidate in candidates)
+            freed = sum(candidate.size_bytes for candidate in candidates)
+            rest = device.ledger.expected_room_bytes() + freed
+            worst = ticket.worst_case_bytes
+            takes_rest = worst is None or ticket.exclusive
+            need = rest if worst is None or takes_rest else min(worst, rest)
+            if rest <= 0:
+                continue
+            return Plan(
+                device,
+                need,
+                victims,
+                tuple(candidates),
+                tuple(values),
+                isolated=True,
+                quiet=not ticket.own_process,
+                takes_rest=takes_rest,
+            )
+        return None
+
+    def drain_target(self, ticket: Ticket) -> Device | None:
+        """Return the device to keep free for a ticket that must not be passed over any more."""
+        model = self._models[ticket.tag]
+        if model.max_copies is not None and model.staying() >= model.max_copies:
+            return None
+        if model.costs is None or ticket.exclusive:
+            order = self._drain_order(ticket)
+        else:
+            need = model.costs.needed_bytes
+            order = [
+                device
+                for device in sorted(self._devices, key=_held_bytes)
+                if need <= device.ledger.limit_bytes
+                and (device.kept_for is None or device.kept_for >= ticket.ticket_num)
+            ]
+        return order[0] if order else None
+
+    def wants_drain(self, ticket: Ticket) -> bool:
+        """Say whether an unknown ticket needs a device emptied, so that hits must not go on."""
+        model = self._models[ticket.tag]
+        if ticket.exclusive:
+            return True
+        if model.costs is not None or model.staying():
+            return False
+        return self._isolation == "exclusive" or not any(
+            self._waits_for_quiet(device, ticket) for device in self._devices
+        )
+
+    def _drain_order(self, ticket: Ticket) -> list[Device]:
+        """Return the devices that may be drained for a ticket: a kept one, then the idlest."""
+        return sorted(
+            (device for device in self._devices if self._may_isolate(device, ticket)),
+            key=lambda device: (device.index != ticket.device, _held_bytes(device)),
+        )
+
+    def _may_isolate(self, device: Device, ticket: Ticket) -> bool:
+        return (
+            device.isolating is None
+            and device.ledger.known
+            and device.ledger.reading_failed is None
+            and not self.barred(device, ticket)
+        )
+
+    def _least_rest(self, device: Device) -> int:
+        limit = device.ledger.limit_bytes
+        largest = max(
+            (m.costs.needed_bytes for m in self._models.values() if m.costs is not None), default=0
+        )
+        return max(limit // _LEAST_REST, min(largest, limit))
+
+    def _only_pinned_held(self, device: Device, ticket: Ticket) -> bool:
+        """Say whether all holders' models are pinned and the measurement can bear them."""
+        return ticket.own_process and all(
+            copy.model.pinned for copy in device.copies.values() if copy.held
+        )
+
+    # Victims ---------------------------------------------------------------------------------
+
+    def candidates(
+        self, device: Device, now_ns: int, *, more: bool = False, spare: Copy | None = None
+    ) -> list[IdleCopy]:
+        """Return the idle copies that may go, as the policy sees them.
+
+        Args:
+            device: whose copies.
+            now_ns: the present.
+            more: the room is for one more copy of a model that has some: floors hold.
+            spare: a copy that must stay.
+        """
+        found: list[IdleCopy] = []
+        positions: dict[str, list[int]] | None = None
+        for copy in device.copies.values():
+            model = copy.model
+            if copy.state is not CopyState.IDLE or copy.ticket is not None or model.pinned:
+                continue
+            if copy is spare:
+                continue
+            rank = _rank(copy)
+            surplus = rank > model.min_copies
+            cold = now_ns - copy.last_used_ns >= self._cooldown_ns
+            if more and not (surplus and cold):
+                continue
+            if positions is None:
+                positions = self._queue.positions() if len(self._queue) else {}
+            found.append(
+                IdleCopy(
+                    copy=copy.number,
+                    tag=copy.tag,
+                    device=device.index,
+                    size_bytes=device.ledger.charge_of(copy.number),
+                    last_used_ns=copy.last_used_ns,
+                    reload_ns=model.reload_ns,
+                    surplus=surplus,
+                    cold=cold,
+                    rank=rank,
+                    copies=model.loaded(),
+                    demand=tuple(positions.get(copy.tag, ())),
+                )
+            )
+        return found
+
+    def _evicting(
+        self,
+        device: Device,
+        need: int,
+        now_ns: int,
+        *,
+        more: bool = False,
+        spare: Copy | None = None,
+    ) -> tuple[tuple[Copy, ...], tuple[IdleCopy, ...], tuple[float, ...]] | None:
+        missing = need - device.ledger.expected_room_bytes()
+        candidates = self.candidates(device, now_ns, more=more, spare=spare)
+        if sum(candidate.size_bytes for candidate in candidates) < missing:
+            return None
+        chosen = self._policy.choose(candidates, missing, now_ns) if missing > 0 else ()
+        if chosen is None:
+            return None
+        freed = sum(candidates[i].size_bytes for i in chosen)
+        if freed < missing or len(set(chosen)) != len(chosen):
+            return None
+        values = self._policy.values(candidates, now_ns)
+        victims = tuple(device.copies[candidates[i].copy] for i in chosen)
+        return victims, tuple(candidates), tuple(values)
+
+
+def _rank(copy: Copy) -> int:
+    """Return a copy's place among its model's loaded copies: held first, then the latest used."""
+    rank = 1
+    for other in copy.model.copies.values():
+        if other is copy or other.state in (CopyState.RESERVED, CopyState.LOADING):
+            continue
+        if other.state in (CopyState.UNLOADING, CopyState.DRAINING):
+            continue
+        if other.state is not CopyState.IDLE or (other.last_used_ns, other.number) > (
+            copy.last_used_ns,
+            copy.number,
+        ):
+            rank += 1
+    return rank
+
+
+def _loading(device: Device) -> bool:
+    return any(
+        copy.state in (CopyState.RESERVED, CopyState.LOADING) for copy in device.copies.values()
+    )
+
+
+def _holding(device: Device) -> bool:
+    return any(copy.held or copy.ticket is not None for copy in device.copies.values())
+
+
+def _held_bytes(device: Device) -> tuple[int, int, int]:
+    """Order devices by what their holders hold, then by what is loaded, then as they are listed."""
+    held = sum(device.ledger.charge_of(c.number) for c in device.copies.values() if c.held)
+    return held, device.ledger.committed_bytes, device.index

@@ -1,0 +1,365 @@
+"""One device's memory, as a ledger whose lines always add up.
+
+    committed = foreign + Σ charge(copy)          room = limit - committed
+
+What a copy is charged depends on where it is in its life:
+
+    LOADING, or loaded but not yet covered by a reading   its reservation (never less than below)
+    IDLE                                                  resident
+    ACTIVE, DRAINING                                      peak  (= resident + what running adds)
+    UNLOADING                                             what was not yet seen to come back
+
+*Claims* are room that a plan has spoken for while its victims are still unloading: they are charged
+to nobody yet, but nobody else may take them.
+
+**Readings.** A reading is the device's whole use at one moment. What one loaded copy can show in it
+is an interval: resident when idle, resident to peak when active, nothing to everything when the
+reading is older than its load or its unload. So the foreign use is only known to lie in an interval
+too, and the ledger moves its figure no further than the reading forces it: a figure that was taken
+in a quiet moment is not washed out by a busy one. Where the platform tells a copy's own bytes
+apart (a process of its own), its interval is a point, no higher than its charge: what it takes beyond
+that is counted as foreign use rather than not at all.
+
+Freed memory counts when it was seen: an unloaded copy that had no process of its own keeps its
+charge until a reading shows less than before, and what is still there after the driver's patience
+has ended becomes foreign, so that it is neither lost nor freed twice.
+
+A failed reading changes nothing but ``reading_failed``: the last good figures stand. Before the
+first good reading nothing may be admitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from modelmgr.errors import InvalidTransitionError
+
+
+class Entry:
+    """One copy's line in the ledger, all in bytes."""
+
+    __slots__ = (
+        "active",
+        "freed_ns",
+        "leaving",
+        "left_bytes",
+        "loaded_ns",
+        "peak_bytes",
+        "reserved_bytes",
+        "resident_bytes",
+        "settled",
+    )
+
+    def __init__(self, reserved_bytes: int) -> None:
+        self.reserved_bytes = reserved_bytes
+        self.resident_bytes = 0
+        self.peak_bytes = 0
+        self.active = False
+        self.settled = False
+        self.leaving = False
+        self.left_bytes = 0
+        self.loaded_ns: int | None = None
+        self.freed_ns: int | None = None
+
+    def charge(self) -> int:
+        """Return what the copy is charged now."""
+        if self.leaving:
+            return self.left_bytes
+        lasting = self.peak_bytes if self.active else self.resident_bytes
+        return lasting if self.settled else max(lasting, self.reserved_bytes)
+
+    def visible(self, at_ns: int) -> tuple[int, int]:
+        """Return the least and the most that a reading begun at ``at_ns`` can show of the copy."""
+        if self.leaving:
+            return 0, self.left_bytes
+        if self.loaded_ns is None or at_ns < self.loaded_ns:
+            return 0, self.charge()
+        return self.resident_bytes, self.peak_bytes if self.active else self.resident_bytes
+
+
+class Ledger:
+    """The memory of one device. Mutated by the scheduler alone."""
+
+    __slots__ = (
+        "_claims",
+        "_entries",
+        "_sum",
+        "foreign_bytes",
+        "limit_bytes",
+        "name",
+        "peak_committed_bytes",
+        "reading_at_ns",
+        "reading_failed",
+        "reading_used_bytes",
+        "total_bytes",
+    )
+
+    def __init__(self, name: str, total_bytes: int, limit_bytes: int) -> None:
+        self.name = name
+        self.total_bytes = total_bytes
+        self.limit_bytes = limit_bytes
+        self.foreign_bytes = 0
+        self.peak_committed_bytes = 0
+        self.reading_at_ns: int | None = None
+        self.reading_used_bytes: int | None = None
+        self.reading_failed: str | None = None
+        self._entries: dict[int, Entry] = {}
+        self._claims: dict[int, int] = {}
+        self._sum = 0
+
+    @property
+    def committed_bytes(self) -> int:
+        """Foreign use and every copy's charge."""
+        return self.foreign_bytes + self._sum
+
+    @property
+    def reserved_bytes(self) -> int:
+        """What is set aside for copies that no reading has covered yet."""
+        return sum(
+            e.charge() - (e.peak_bytes if e.active else e.resident_bytes)
+            for e in self._entries.values()
+            if not e.leaving and not e.settled
+        )
+
+    @property
+    def freeing_bytes(self) -> int:
+        """What is on its way back and was not seen yet."""
+        return sum(e.left_bytes for e in self._entries.values() if e.leaving)
+
+    @property
+    def claimed_bytes(self) -> int:
+        """What plans under way have spoken for."""
+        return sum(self._claims.values())
+
+    @property
+    def known(self) -> bool:
+        """Whether a good reading ever came: before it nothing is admitted."""
+        return self.reading_at_ns is not None
+
+    def room_bytes(self) -> int:
+        """Return what a newcomer may take now without touching a claim; may be negative."""
+        if self.reading_at_ns is None:
+            return -1
+        room = self.limit_bytes - self.foreign_bytes - self._sum
+        if self._claims:
+            return min(room, room + self.freeing_bytes - self.claimed_bytes)
+        return room
+
+    def room_for_claim(self, number: int) -> int:
+        """Return what the owner of a claim may take now: older claims go first."""
+        if self.reading_at_ns is None:
+            return -1
+        older = 0
+        for other, claimed in self._claims.items():
+            if other == number:
+                break
+            older += claimed
+        return self.limit_bytes - self.foreign_bytes - self._sum - older
+
+    def expected_room_bytes(self) -> int:
+        """Return the room once everything that is leaving has left and every claim is served."""
+        if self.reading_at_ns is None:
+            return -1
+        return (
+            self.limit_bytes
+            - self.foreign_bytes
+            - self._sum
+            + self.freeing_bytes
+            - self.claimed_bytes
+        )
+
+    def charge_of(self, number: int) -> int:
+        """Return what a copy is charged now, 0 for one without an entry."""
+        entry = self._entries.get(number)
+        return 0 if entry is None else entry.charge()
+
+    # What happens to copies ------------------------------------------------------------------
+
+    def claim(self, number: int, size_bytes: int) -> None:
+        """Speak for room that victims of a plan will give back."""
+        self._claims[number] = size_bytes
+
+    def unclaim(self, number: int) -> None:
+        """Give a claim up, or turn it into a reservation right after."""
+        self._claims.pop(number, None)
+
+    def reserve(self, number: int, size_bytes: int) -> None:
+        """Admit a load: charge its whole reservation."""
+        self._claims.pop(number, None)
+        if size_bytes > self.limit_bytes - self.foreign_bytes - self._sum or not self.known:
+            raise InvalidTransitionError(
+                f"{self.name}: reserving {size_bytes} bytes for copy {number} exceeds the limit"
+            )
+        self._entries[number] = Entry(size_bytes)
+        self._add(size_bytes)
+
+    def loaded(self, number: int, now_ns: int, resident_bytes: int, peak_bytes: int) -> None:
+        """Note that a load ended; the reservation stays until a reading covers it."""
+        entry = self._entries[number]
+        before = entry.charge()
+        entry.loaded_ns = now_ns
+        entry.resident_bytes = resident_bytes
+        entry.peak_bytes = max(peak_bytes, resident_bytes)
+        self._add(entry.charge() - before)
+
+    def activation_bytes(self, number: int) -> int:
+        """Return what granting an idle copy would add to the committed bytes."""
+        entry = self._entries[number]
+        before = entry.charge()
+        entry.active = True
+        more = entry.charge() - before
+        entry.active = False
+        return more
+
+    def set_active(self, number: int, active: bool) -> None:
+        """Charge the peak while a copy is held, the resident bytes when it is not."""
+        entry = self._entries[number]
+        before = entry.charge()
+        entry.active = active
+        self._add(entry.charge() - before)
+
+    def set_cost(self, number: int, resident_bytes: int, peak_bytes: int) -> None:
+        """Take a better figure for a loaded copy."""
+        entry = self._entries[number]
+        if entry.leaving or entry.loaded_ns is None:
+            return
+        before = entry.charge()
+        entry.resident_bytes = resident_bytes
+        entry.peak_bytes = max(peak_bytes, resident_bytes)
+        self._add(entry.charge() - before)
+
+    def start_leaving(self, number: int) -> None:
+        """Keep a copy charged, as memory on its way back, until it is seen to be free."""
+        entry = self._entries[number]
+        before = entry.charge()
+        lasting = max(entry.resident_bytes, 0 if entry.settled else entry.reserved_bytes)
+        entry.leaving = True
+        entry.active = False
+        entry.left_bytes = lasting
+        self._add(entry.charge() - before)
+
+    def unload_observable(self, number: int, now_ns: int) -> None:
+        """Note that an unload ended: from now on a reading may show the memory back."""
+        self._entries[number].freed_ns = now_ns
+
+    def gone(self, number: int) -> None:
+        """Drop a copy whose memory is certainly back: its process is gone."""
+        self._claims.pop(number, None)
+        entry = self._entries.pop(number, None)
+        if entry is not None:
+            self._add(-entry.charge())
+
+    def give_up_on(self, number: int) -> None:
+        """Book what an unloaded copy still seems to hold as foreign use."""
+        entry = self._entries.pop(number, None)
+        if entry is not None:
+            self._add(-entry.charge())
+            self.foreign_bytes += entry.left_bytes
+
+    # What readings say -----------------------------------------------------------------------
+
+    def read(
+        self, at_ns: int, used_bytes: int, own_bytes: Mapping[int, int] | None = None
+    ) -> list[int]:
+        """Take a good reading; return the copies whose memory was now seen to be back.
+
+        Args:
+            at_ns: when the query began.
+            used_bytes: the device's whole use.
+            own_bytes: what of it single copies were seen to hold, by copy number.
+        """
+        if self.reading_at_ns is not None and at_ns < self.reading_at_ns:
+            return []
+        self.reading_at_ns = at_ns
+        self.reading_used_bytes = used_bytes
+        self.reading_failed = None
+        freed = self._see_freed(at_ns, used_bytes)
+        least = most = 0
+        for number, entry in self._entries.items():
+            if own_bytes is not None and number in own_bytes:
+                low = high = min(own_bytes[number], entry.charge())
+            else:
+                low, high = entry.visible(at_ns)
+            least += low
+            most += high
+        lowest, highest = max(0, used_bytes - most), max(0, used_bytes - least)
+        self.foreign_bytes = min(max(self.foreign_bytes, lowest), highest)
+        self.peak_committed_bytes = max(self.peak_committed_bytes, self.committed_bytes)
+        return freed
+
+    def reading_fails(self, reason: str) -> None:
+        """Note that a reading failed: the last good one stands."""
+        self.reading_failed = reason
+
+    def unsettled(self) -> list[int]:
+        """Return the loaded copies that no reading has covered yet."""
+        return [
+            n
+            for n, e in self._entries.items()
+            if e.loaded_ns is not None and not e.settled and not e.leaving
+        ]
+
+    def covers(self, number: int) -> bool:
+        """Say whether the last good reading was begun after this copy's load had ended."""
+        loaded_ns = self._entries[number].loaded_ns
+        return (
+            loaded_ns is not None
+            and self.reading_at_ns is not None
+            and self.reading_at_ns >= loaded_ns
+        )
+
+    def settle(self, number: int) -> None:
+        """End a reservation that a reading has covered."""
+        entry = self._entries[number]
+        before = entry.charge()
+        entry.settled = True
+        self._add(entry.charge() - before)
+
+    def seen_of(self, number: int) -> int:
+        """Return the most that the last reading can show of one copy, others at their least."""
+        if self.reading_at_ns is None or self.reading_used_bytes is None:
+            return self._entries[number].reserved_bytes
+        others = sum(
+            entry.visible(self.reading_at_ns)[0]
+            for other, entry in self._entries.items()
+            if other != number
+        )
+        return max(0, self.reading_used_bytes - self.foreign_bytes - others)
+
+    def _see_freed(self, at_ns: int, used_bytes: int) -> list[int]:
+        leaving = [
+            (number, entry)
+            for number, entry in self._entries.items()
+            if entry.leaving and entry.freed_ns is not None and at_ns >= entry.freed_ns
+        ]
+        if not leaving:
+            return []
+        numbers = {number for number, _ in leaving}
+        others = sum(
+            entry.visible(at_ns)[0]
+            for number, entry in self._entries.items()
+            if number not in numbers
+        )
+        still_there = max(0, used_bytes - self.foreign_bytes - others)
+        freed: list[int] = []
+        for number, entry in leaving:
+            left = min(entry.left_bytes, still_there)
+            still_there -= left
+            self._add(left - entry.left_bytes)
+            entry.left_bytes = left
+            if left == 0:
+                del self._entries[number]
+                freed.append(number)
+        return freed
+
+    def _add(self, change_bytes: int) -> None:
+        self._sum += change_bytes
+        self.peak_committed_bytes = max(self.peak_committed_bytes, self.foreign_bytes + self._sum)
+
+    def check_valid(self) -> None:
+        """Raise AssertionError where a line of the ledger is wrong."""
+        charges = {number: entry.charge() for number, entry in self._entries.items()}
+        assert sum(charges.values()) == self._sum, f"{self.name}: the sum drifted"  # noqa: S101
+        assert all(c >= 0 for c in charges.values()), f"{self.name}: negative"  # noqa: S101
+        assert self.foreign_bytes >= 0, f"{self.name}: foreign is negative"  # noqa: S101
+        assert all(c >= 0 for c in self._claims.values()), f"{self.name}: claim"  # noqa: S101

@@ -1,0 +1,290 @@
+"""Which idle copies go when room is needed: one protocol, four policies.
+
+A policy is told what happens (``used``, ``evicted``) and, when room is needed, is shown every idle
+copy that may go. It answers with the value that losing each would cost and with the chosen set. It
+cannot break a promise: it sees no copy that is held, pinned or above a floor, and the scheduler
+takes the answer only if it suffices.
+
+* ``lru``: least recently used first, until enough is free. With one device, no service time, equal
+  load costs and one copy a model this is a textbook size-aware LRU cache.
+* ``gdsf``: GreedyDual-Size with frequency (Cherkasova, *Improving WWW Proxies Performance with
+  Greedy-Dual-Size-Frequency Caching Policy*, HPL-98-69): value = L + frequency · cost / size.
+* ``demand-tiers``: queued demand weighs most, then the tiers (surplus before last, cold before
+  warm), then age: the order that Apache Beam's manager uses. Needless victims are left out after.
+* ``queue-value``: reload cost * (1 + 1/position) where the visible queue wants the copy, else
+  reload cost * the chance that enough requests come within the horizon, from a decayed arrival
+  rate; the victims are the exact cheapest covering set.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from modelmgr.errors import UsageError
+from modelmgr.scheduling.covering import cheapest_cover, first_that_suffice, without_needless
+
+
+@dataclass(frozen=True, slots=True)
+class IdleCopy:
+    """What a policy may know of a copy that could go.
+
+    Attributes:
+        copy: its number.
+        tag: its model.
+        device: the device's number.
+        size_bytes: what the ledger would get back.
+        last_used_ns: when it was last released (or loaded).
+        reload_ns: what loading it again would take.
+        surplus: the model has more copies than its floor.
+        cold: unused for longer than the cooldown.
+        rank: 1 for the model's most recently used copy, 2 for the next: the r-th copy is of use
+            only to the r-th request at once.
+        copies: how many copies the model has.
+        demand: the places in the queue (from 1, ascending) of tickets for the model.
+    """
+
+    copy: int
+    tag: str
+    device: int
+    size_bytes: int
+    last_used_ns: int
+    reload_ns: int
+    surplus: bool
+    cold: bool
+    rank: int
+    copies: int
+    demand: tuple[int, ...]
+
+
+class EvictionPolicy(Protocol):
+    """Chooses victims. Deterministic: no clock, no randomness, ties by the order it is given."""
+
+    @property
+    def name(self) -> str:
+        """As ``policy=`` has it."""
+        ...
+
+    def requested(self, tag: str, now_ns: int) -> None:
+        """A request came."""
+        ...
+
+    def used(self, copy: int, tag: str, device: int) -> None:
+        """A copy was granted."""
+        ...
+
+    def evicted(self, copy: IdleCopy, now_ns: int) -> None:
+        """A copy was evicted by this policy's choice."""
+        ...
+
+    def values(self, candidates: Sequence[IdleCopy], now_ns: int) -> list[float]:
+        """Return what losing each candidate costs, in the policy's own measure."""
+        ...
+
+    def choose(
+        self, candidates: Sequence[IdleCopy], need_bytes: int, now_ns: int
+    ) -> tuple[int, ...] | None:
+        """Return the indices of the victims in order, None where no set suffices."""
+        ...
+
+
+def _tie(copy: IdleCopy) -> tuple[bool, bool, int, int]:
+    """Among equals: surplus before last, cold before warm, then oldest, then number."""
+    return (not copy.surplus, not copy.cold, copy.last_used_ns, copy.copy)
+
+
+class Lru:
+    """Least recently used first."""
+
+    name = "lru"
+
+    def requested(self, tag: str, now_ns: int) -> None:
+        """Recency is kept by the copies themselves."""
+
+    def used(self, copy: int, tag: str, device: int) -> None:
+        """Recency is kept by the copies themselves."""
+
+    def evicted(self, copy: IdleCopy, now_ns: int) -> None:
+        """Nothing is remembered of the evicted."""
+
+    def values(self, candidates: Sequence[IdleCopy], now_ns: int) -> list[float]:  # noqa: ARG002 - protocol
+        """Return the time of last use, nanoseconds."""
+        return [float(copy.last_used_ns) for copy in candidates]
+
+    def choose(
+        self,
+        candidates: Sequence[IdleCopy],
+        need_bytes: int,
+        now_ns: int,  # noqa: ARG002 - protocol
+    ) -> tuple[int, ...] | None:
+        """Take the oldest until enough is free."""
+        order = sorted(
+            range(len(candidates)), key=lambda i: (candidates[i].last_used_ns, candidates[i].copy)
+        )
+        prefix = first_that_suffice([candidates[i].size_bytes for i in order], need_bytes)
+        return None if prefix is None else tuple(order[i] for i in prefix)
+
+
+class Gdsf:
+    """GreedyDual-Size with frequency."""
+
+    name = "gdsf"
+
+    def __init__(self) -> None:
+        self._inflation: dict[int, float] = {}
+        self._base: dict[int, float] = {}
+        self._frequency: dict[str, int] = {}
+
+    def requested(self, tag: str, now_ns: int) -> None:
+        """Frequency is counted by use."""
+
+    def used(self, copy: int, tag: str, device: int) -> None:
+        """Count the use and put the copy on top of its device's inflation."""
+        self._frequency[tag] = self._frequency.get(tag, 0) + 1
+        self._base[copy] = self._inflation.get(device, 0.0)
+
+    def evicted(self, copy: IdleCopy, now_ns: int) -> None:  # noqa: ARG002 - protocol
+        """Raise the inflation to the victim's value; frequency starts again."""
+        value = self._value(copy)
+        self._inflation[copy.device] = max(self._inflation.get(copy.device, 0.0), value)
+        self._base.pop(copy.copy, None)
+        if copy.copies <= 1:
+            self._frequency.pop(copy.tag, None)
+
+    def _value(self, copy: IdleCopy) -> float:
+        frequency = self._frequency.get(copy.tag, 1)
+        return self._base.get(copy.copy, 0.0) + frequency * copy.reload_ns / max(1, copy.size_bytes)
+
+    def values(self, candidates: Sequence[IdleCopy], now_ns: int) -> list[float]:  # noqa: ARG002 - protocol
+        """Return L + frequency · reload time / size."""
+        return [self._value(copy) for copy in candidates]
+
+    def choose(
+        self, candidates: Sequence[IdleCopy], need_bytes: int, now_ns: int
+    ) -> tuple[int, ...] | None:
+        """Take the least valuable until enough is free."""
+        values = self.values(candidates, now_ns)
+        order = sorted(range(len(candidates)), key=lambda i: (values[i], *_tie(candidates[i])))
+        prefix = first_that_suffice([candidates[i].size_bytes for i in order], need_bytes)
+        return None if prefix is None else tuple(order[i] for i in prefix)
+
+
+class DemandTiers:
+    """Queued demand first, then tiers by cooldown and floor, then age."""
+
+    name = "demand-tiers"
+    _PER_DEMAND = 10.0
+
+    def requested(self, tag: str, now_ns: int) -> None:
+        """Demand is read from the queue."""
+
+    def used(self, copy: int, tag: str, device: int) -> None:
+        """Recency is kept by the copies themselves."""
+
+    def evicted(self, copy: IdleCopy, now_ns: int) -> None:
+        """Nothing is remembered of the evicted."""
+
+    def values(self, candidates: Sequence[IdleCopy], now_ns: int) -> list[float]:  # noqa: ARG002 - protocol
+        """Return ten for each queued ticket plus the tier: 0 surplus and cold, 3 last and warm."""
+        return [
+            self._PER_DEMAND * len(copy.demand) + 2 * (not copy.surplus) + (not copy.cold)
+            for copy in candidates
+        ]
+
+    def choose(
+        self, candidates: Sequence[IdleCopy], need_bytes: int, now_ns: int
+    ) -> tuple[int, ...] | None:
+        """Take by value, then age, until enough is free; leave out what was needless."""
+        values = self.values(candidates, now_ns)
+        order = sorted(
+            range(len(candidates)),
+            key=lambda i: (values[i], candidates[i].last_used_ns, candidates[i].copy),
+        )
+        sizes = [candidates[i].size_bytes for i in order]
+        prefix = first_that_suffice(sizes, need_bytes)
+        if prefix is None:
+            return None
+        return tuple(order[i] for i in without_needless(sizes, prefix, need_bytes))
+
+
+class QueueValue:
+    """The value of a copy to the visible queue and to the expected arrivals."""
+
+    name = "queue-value"
+    # Arrivals are forgotten with this time constant; the horizon over which a copy may be wanted
+    # again is a multiple of its own reload time, as a copy that is wanted later than that can be
+    # loaded in the meantime.
+    _DECAY_NS = 120_000_000_000
+    _HORIZON_RELOADS = 20.0
+    _HORIZON_MIN_NS = 10_000_000_000
+
+    def __init__(self) -> None:
+        self._rate: dict[str, tuple[float, int]] = {}
+
+    def requested(self, tag: str, now_ns: int) -> None:
+        """Count the arrival in the model's decayed rate."""
+        weight, at_ns = self._rate.get(tag, (0.0, now_ns))
+        self._rate[tag] = (weight * math.exp(-(now_ns - at_ns) / self._DECAY_NS) + 1.0, now_ns)
+
+    def used(self, copy: int, tag: str, device: int) -> None:
+        """Arrivals are counted, not uses."""
+
+    def evicted(self, copy: IdleCopy, now_ns: int) -> None:
+        """The rate outlives the copy."""
+
+    def _expected(self, tag: str, horizon_ns: float, now_ns: int) -> float:
+        weight, at_ns = self._rate.get(tag, (0.0, now_ns))
+        per_ns = weight * math.exp(-(now_ns - at_ns) / self._DECAY_NS) / self._DECAY_NS
+        return per_ns * horizon_ns
+
+    def _value(self, copy: IdleCopy, now_ns: int) -> float:
+        cost = float(max(1, copy.reload_ns))
+        if copy.rank <= len(copy.demand):
+            return cost * (1.0 + 1.0 / copy.demand[copy.rank - 1])
+        horizon_ns = max(self._HORIZON_MIN_NS, self._HORIZON_RELOADS * copy.reload_ns)
+        return cost * _at_least(copy.rank, self._expected(copy.tag, horizon_ns, now_ns))
+
+    def values(self, candidates: Sequence[IdleCopy], now_ns: int) -> list[float]:
+        """Return nanoseconds of reload time that losing each copy is expected to cost."""
+        return [self._value(copy, now_ns) for copy in candidates]
+
+    def choose(
+        self, candidates: Sequence[IdleCopy], need_bytes: int, now_ns: int
+    ) -> tuple[int, ...] | None:
+        """Take the exact cheapest covering set."""
+        order = sorted(range(len(candidates)), key=lambda i: _tie(candidates[i]))
+        values = self.values(candidates, now_ns)
+        cover = cheapest_cover(
+            [candidates[i].size_bytes for i in order], [values[i] for i in order], need_bytes
+        )
+        return None if cover is None else tuple(order[i] for i in cover)
+
+
+def _at_least(count: int, mean: float) -> float:
+    """Return P(N ≥ count) for N ~ Poisson(mean)."""
+    term = math.exp(-mean)
+    below = 0.0
+    for k in range(count):
+        below += term
+        term *= mean / (k + 1)
+    return max(0.0, 1.0 - below)
+
+
+POLICIES: dict[str, Callable[[], EvictionPolicy]] = {
+    "lru": Lru,
+    "gdsf": Gdsf,
+    "demand-tiers": DemandTiers,
+    "queue-value": QueueValue,
+}
+
+
+def make_policy(policy: str | EvictionPolicy) -> EvictionPolicy:
+    """Return a policy by name, or the given one; raise UsageError for an unknown name."""
+    if not isinstance(policy, str):
+        return policy
+    maker = POLICIES.get(policy)
+    if maker is None:
+        raise UsageError(f"unknown policy {policy!r}; known: {', '.join(POLICIES)}")
+    return maker()

@@ -1,0 +1,737 @@
+"""The scheduler: a state machine that is told what happened and answers what is to be done.
+
+It never sleeps, waits, reads or measures. Every method takes ``now_ns`` (monotonic nanoseconds) and
+returns the actions that follow, in the order in which they were decided; ``next_deadline_ns`` says
+when ``deadline`` wants to be called at the latest (earlier calls are harmless). Two drivers run it:
+``runtime.ModelManager`` with threads and real models, the simulation with a heap of events.
+
+A ticket *waits* in the queue, is *committed* once a copy is being made (or room is being made) for
+it, and *ends* exactly once: granted, refused, timed out, cancelled or failed. After every event
+``_pump`` serves the waiting tickets in order until nobody more can be served; ``admission`` answers
+what would be possible, this module alone changes state.
+
+This module is longer than others on purpose: it is the one place that changes state, and it reads
+from top to bottom as the list of what can happen, then how tickets are served, then how things end.
+
+Completions of loads and unloads name the copy they answer. One that comes too late for its copy
+(it was lost meanwhile) is expected and changes nothing.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+
+from modelmgr.errors import LeaseError, UsageError
+from modelmgr.scheduling.actions import (
+    Action,
+    Candidate,
+    Grant,
+    Refusal,
+    Reject,
+    StartLoad,
+    StartUnload,
+)
+from modelmgr.scheduling.admission import Admission, Plan
+from modelmgr.scheduling.copies import Copy, Device, Model, ModelCosts
+from modelmgr.scheduling.ledger import Ledger
+from modelmgr.scheduling.policies import make_policy
+from modelmgr.scheduling.promises import check_promises
+from modelmgr.scheduling.queue import Ticket, TicketQueue
+from modelmgr.scheduling.settings import SchedulerSettings
+from modelmgr.scheduling.states import LOADED, CopyEvent, CopyState
+
+
+class Scheduler:
+    """Decides who is loaded, who is granted and who is evicted on a set of devices.
+
+    Args:
+        devices: ``(name, total_bytes, limit_bytes)`` of each; their order breaks ties.
+        settings: how to decide.
+    """
+
+    def __init__(
+        self, devices: Sequence[tuple[str, int, int]], settings: SchedulerSettings | None = None
+    ) -> None:
+        if not devices:
+            raise UsageError("a scheduler needs at least one device")
+        if len({name for name, _, _ in devices}) != len(devices):
+            raise UsageError(f"device names must be unique: {[name for name, _, _ in devices]}")
+        self.settings = settings or SchedulerSettings()
+        self.devices = tuple(
+            Device(index, Ledger(name, total, limit))
+            for index, (name, total, limit) in enumerate(devices)
+        )
+        self.queue = TicketQueue(self.settings.max_bypass)
+        self.models: dict[str, Model] = {}
+        self.copies: dict[int, Copy] = {}
+        self.closed = False
+        self._policy = make_policy(self.settings.policy)
+        self._admission = Admission(
+            self.devices,
+            self.models,
+            self.queue,
+            self._policy,
+            isolation=self.settings.isolation,
+            cooldown_ns=self.settings.cooldown_ns,
+        )
+        self.committed_tickets: dict[int, Ticket] = {}
+        self._wakes: list[tuple[int, int]] = []
+        self._actions: list[Action] = []
+        self._now_ns = 0
+        self._last_copy = 0
+        self._last_lease = 0
+        self._last_ticket = 0
+        self._last_action = 0
+        self._event_serial = 0
+
+    # What models are -------------------------------------------------------------------------
+
+    def model(self, tag: str) -> Model:
+        """Return a model's record, made on first mention."""
+        model = self.models.get(tag)
+        if model is None:
+            model = Model(tag, self.settings.min_copies, self.settings.max_copies)
+            self.models[tag] = model
+        return model
+
+    def set_costs(self, tag: str, costs: ModelCosts, now_ns: int) -> list[Action]:
+        """Learn what a model costs: it is known from now on, and its copies' charges follow."""
+        self._begin(now_ns)
+        model = self.model(tag)
+        model.costs = costs
+        for copy in model.copies.values():
+            if copy.state in LOADED:
+                ledger = self.devices[copy.device].ledger
+                ledger.set_cost(copy.number, costs.resident_bytes, costs.peak_bytes)
+                self._settle_if_covered(copy)
+        return self._finish()
+
+    def pin(self, tag: str, now_ns: int, *, pinned: bool = True) -> list[Action]:
+        """Keep a model's copies from eviction, or allow it again."""
+        self._begin(now_ns)
+        self.model(tag).pinned = pinned
+        return self._finish()
+
+    # Requests --------------------------------------------------------------------------------
+
+    def request(
+        self,
+        tag: str,
+        now_ns: int,
+        *,
+        priority: int = 0,
+        deadline_ns: int | None = None,
+        worst_case_bytes: int | None = None,
+        own_process: bool = False,
+    ) -> tuple[int, list[Action]]:
+        """Ask for a copy; return the ticket's number and what follows.
+
+        Args:
+            tag: the model.
+            now_ns: the present.
+            priority: lower is served first.
+            deadline_ns: when the wait ends; at or before now means not to wait at all.
+            worst_case_bytes: what the model takes at most, should it be unknown.
+            own_process: its memory can be told apart from everybody else's.
+        """
+        self._begin(now_ns)
+        self._last_ticket += 1
+        ticket = Ticket(
+            priority,
+            self._last_ticket,
+            tag,
+            submitted_ns=self._now_ns,
+            deadline_ns=deadline_ns,
+            serial=self._event_serial,
+            worst_case_bytes=worst_case_bytes,
+            own_process=own_process,
+        )
+        self.model(tag)
+        self._policy.requested(tag, self._now_ns)
+        if self.closed:
+            self._reject(ticket, Refusal.CLOSED, "the manager was shut down")
+            return ticket.ticket_num, self._take_actions()
+        self.queue.push(ticket)
+        # Nothing was freed, so nobody but the newcomer can have become servable.
+        if self.queue.first(tag) is ticket:
+            self._serve(ticket)
+        if ticket.ticket_num in self.queue or self._is_claiming(ticket):
+            if deadline_ns is not None and deadline_ns <= self._now_ns:
+                self._end_waiting(ticket)
+                self._reject(ticket, Refusal.TIMED_OUT, "it could not be granted at once")
+                self._pump()
+            elif deadline_ns is not None:
+                heapq.heappush(self._wakes, (deadline_ns, ticket.ticket_num))
+        return ticket.ticket_num, self._take_actions()
+
+    def cancel(self, ticket_num: int, now_ns: int) -> list[Action]:
+        """End a ticket that was not granted yet; a load under way goes on for others."""
+        self._begin(now_ns)
+        ticket = self.queue.get(ticket_num) or self.committed_tickets.get(ticket_num)
+        if ticket is not None:
+            self._end_waiting(ticket)
+            self._reject(ticket, Refusal.CANCELLED, "cancelled")
+        return self._finish()
+
+    def release(self, number: int, lease: int, now_ns: int) -> list[Action]:
+        """Give a copy back; LeaseError where the lease is not the one in force."""
+        copy = self.copies.get(number)
+        if copy is None or not copy.held or copy.lease != lease:
+            raise LeaseError(
+                f"lease {lease} of copy {number} is not in force: it was released before, belongs "
+                "to somebody else, or its copy is gone"
+            )
+        self._begin(now_ns)
+        copy.model.saw_hold(self._now_ns - copy.granted_ns)
+        draining = copy.state is CopyState.DRAINING
+        copy.take(CopyEvent.RELEASED)
+        self._let_go(copy)
+        if draining:
+            self._order_unload(copy, copy.condemned_for or "reset", None)
+        return self._finish()
+
+    def holder_lost(self, number: int, lease: int, now_ns: int) -> list[Action]:
+        """Take a copy from a holder that died; the copy goes, as nobody knows its state."""
+        copy = self.copies.get(number)
+        if copy is None or not copy.held or copy.lease != lease:
+            return []
+        self._begin(now_ns)
+        copy.take(CopyEvent.HOLDER_LOST)
+        self._let_go(copy)
+        self._order_unload(copy, "holder-lost", None)
+        return self._finish()
+
+    # What became of orders -------------------------------------------------------------------
+
+    def load_finished(
+        self,
+        number: int,
+        now_ns: int,
+        *,
+        resident_bytes: int | None = None,
+        peak_bytes: int | None = None,
+    ) -> list[Action]:
+        """A load ended well; the figures are what the copy itself was seen to take, if it was."""
+        copy = self.copies.get(number)
+        if copy is None or copy.state is not CopyState.LOADING:
+            return []
+        self._begin(now_ns)
+        copy.take(CopyEvent.LOAD_FINISHED)
+        copy.model.load_ns_seen = self._now_ns - copy.load_started_ns
+        copy.last_used_ns = self._now_ns
+        copy.idle_serial = self._event_serial
+        costs = copy.model.costs
+        resident = resident_bytes
+        if resident is None:
+            resident = costs.resident_bytes if costs is not None else 0
+        peak = max(resident, peak_bytes or 0, costs.peak_bytes if costs is not None else 0)
+        self.devices[copy.device].ledger.loaded(number, self._now_ns, resident, peak)
+        ticket = self.committed_tickets.get(copy.ticket) if copy.ticket is not None else None
+        copy.ticket = None
+        if self.closed:
+            if ticket is not None:
+                self._end_waiting(ticket)
+                self._reject(ticket, Refusal.CLOSED, "the manager was shut down")
+            self._order_unload(copy, "shutdown", None)
+        elif ticket is not None:
+            del self.committed_tickets[ticket.ticket_num]
+            self._grant(ticket, copy, hit=False)
+        return self._finish()
+
+    def load_failed(
+        self, number: int, now_ns: int, message: str, *, out_of_memory: bool = False
+    ) -> list[Action]:
+        """A load ended badly. After out-of-memory it is tried once more on a drained device."""
+        copy = self.copies.get(number)
+        if copy is None or copy.state is not CopyState.LOADING:
+            return []
+        self._begin(now_ns)
+        copy.take(CopyEvent.LOAD_FAILED)
+        self._load_ended_badly(copy, message, retry=out_of_memory)
+        return self._finish()
+
+    def unload_finished(self, number: int, now_ns: int, *, process_gone: bool) -> list[Action]:
+        """An unload ended. Without a process of its own the memory must be seen to be back."""
+        copy = self.copies.get(number)
+        if copy is None or copy.state is not CopyState.UNLOADING:
+            return []
+        self._begin(now_ns)
+        if process_gone:
+            self._gone(copy, CopyEvent.UNLOAD_FINISHED)
+        else:
+            self.devices[copy.device].ledger.unload_observable(number, self._now_ns)
+            copy.patience_ns = self._now_ns + self.settings.patience_ns
+            heapq.heappush(self._wakes, (copy.patience_ns, 0))
+        return self._finish()
+
+    def worker_lost(
+        self, number: int, now_ns: int, message: str = "its worker died"
+    ) -> list[Action]:
+        """A copy's process died by itself: its memory is back, its holder has nothing."""
+        copy = self.copies.get(number)
+        if copy is None or copy.state is CopyState.RESERVED:
+            return []
+        self._begin(now_ns)
+        if copy.state is CopyState.LOADING:
+            copy.take(CopyEvent.WORKER_LOST)
+            self._load_ended_badly(copy, message, retry=False)
+        else:
+            if copy.held:
+                self._let_go(copy)
+            self._gone(copy, CopyEvent.WORKER_LOST)
+        return self._finish()
+
+    # Readings and time -----------------------------------------------------------------------
+
+    def memory_reading(
+        self,
+        device: int,
+        now_ns: int,
+        *,
+        at_ns: int,
+        used_bytes: int,
+        own_bytes: Mapping[int, int] | None = None,
+    ) -> list[Action]:
+        """A good reading of a device, begun at ``at_ns``; ``own_bytes`` by copy where known."""
+        self._begin(now_ns)
+        ledger = self.devices[device].ledger
+        for number in ledger.read(at_ns, used_bytes, own_bytes):
+            self._gone(self.copies[number], CopyEvent.UNLOAD_FINISHED)
+        for number in ledger.unsettled():
+            self._settle_if_covered(self.copies[number])
+        return self._finish()
+
+    def reading_failed(self, device: int, now_ns: int, reason: str) -> list[Action]:
+        """A reading failed: admission goes on with the last good one, and nothing gets freer."""
+        self._begin(now_ns)
+        self.devices[device].ledger.reading_fails(reason)
+        return self._finish()
+
+    def deadline(self, now_ns: int) -> list[Action]:
+        """Let what was due until now happen: time-outs, patience, scale-ups."""
+        self._begin(now_ns)
+        while self._wakes and self._wakes[0][0] <= self._now_ns:
+            _, num = heapq.heappop(self._wakes)
+            ticket = self.queue.get(num) or self.committed_tickets.get(num)
+            if ticket is None or ticket.deadline_ns is None:
+                continue
+            if ticket.deadline_ns <= self._now_ns and not self._is_loading(ticket):
+                self._end_waiting(ticket)
+                waited_s = (self._now_ns - ticket.submitted_ns) / 1e9
+                self._reject(ticket, Refusal.TIMED_OUT, f"after {waited_s:.3g} s")
+        for copy in list(self.copies.values()):
+            if copy.patience_ns is not None and copy.patience_ns <= self._now_ns:
+                self.devices[copy.device].ledger.give_up_on(copy.number)
+                self._gone(copy, CopyEvent.UNLOAD_FINISHED)
+        return self._finish()
+
+    def next_deadline_ns(self) -> int | None:
+        """Return when ``deadline`` is to be called at the latest, None where nothing is due."""
+        while self._wakes:
+            at_ns, num = self._wakes[0]
+            if num and num not in self.queue and num not in self.committed_tickets:
+                heapq.heappop(self._wakes)
+                continue
+            return at_ns
+        return None
+
+    # Orders from above -----------------------------------------------------------------------
+
+    def reset(self, now_ns: int) -> list[Action]:
+        """Unload idle copies now and held ones when they are released; waiters go on."""
+        self._begin(now_ns)
+        self._unload_all("reset")
+        return self._finish()
+
+    def close(self, now_ns: int) -> list[Action]:
+        """Refuse waiters and newcomers and unload everything as its holders let go."""
+        self._begin(now_ns)
+        self.closed = True
+        for ticket in [*self.queue, *self.committed_tickets.values()]:
+            if not self._is_loading(ticket):
+                self._end_waiting(ticket)
+                self._reject(ticket, Refusal.CLOSED, "the manager was shut down")
+        self._unload_all("shutdown")
+        return self._finish()
+
+    # Questions -------------------------------------------------------------------------------
+
+    def has_idle(self, tag: str) -> bool:
+        """Say whether a loaded copy of a model is free and nobody waits for it."""
+        model = self.models.get(tag)
+        return (
+            model is not None
+            and not self.queue.waiting(tag)
+            and any(c.state is CopyState.IDLE and c.ticket is None for c in model.copies.values())
+        )
+
+    def plan_for(self, tag: str, ticket_num: int | None, now_ns: int) -> Plan | None:
+        """Return how a new copy could be loaded now, for a waiting ticket or for a newcomer."""
+        ticket = self.queue.get(ticket_num) if ticket_num is not None else None
+        if ticket is None:
+            number = self._last_ticket + 1
+            ticket = Ticket(0, number, tag, submitted_ns=now_ns)
+        if tag not in self.models:
+            # A question changes nothing: ask as if the model had been mentioned.
+            model = Model(tag, self.settings.min_copies, self.settings.max_copies)
+            self.models[tag] = model
+            try:
+                return self._admission.load(ticket, now_ns)
+            finally:
+                del self.models[tag]
+        return self._admission.load(ticket, now_ns)
+
+    def waiting_for(self, ticket_num: int) -> Ticket | None:
+        """Return a ticket that has not ended: waiting or committed."""
+        return self.queue.get(ticket_num) or self.committed_tickets.get(ticket_num)
+
+    # Serving ---------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Serve waiting tickets in order until nobody can be served."""
+        for device in self.devices:
+            self._advance_claims(device)
+        served = True
+        while served and len(self.queue):
+            served = False
+            for ticket in self.queue.heads():
+                if self._serve(ticket):
+                    served = True
+                    break
+
+    def _serve(self, ticket: Ticket) -> bool:
+        """Serve one waiting ticket if that is possible now."""
+        plan = self._admission.idle_copy(ticket)
+        if plan is not None and plan.idle is not None:
+            self._leave_queue(ticket)
+            copy = plan.idle
+            if copy.idle_serial >= ticket.serial:
+                self._count_passed_over(ticket, plan.device)
+            self._grant(ticket, copy, hit=True)
+            return True
+        too_large = self._admission.too_large_for_all(ticket)
+        if too_large is not None:
+            self._leave_queue(ticket)
+            largest = max(device.ledger.limit_bytes for device in self.devices)
+            self._reject(
+                ticket,
+                Refusal.DOES_NOT_FIT,
+                f"it needs {too_large} bytes and the largest limit is {largest} bytes",
+            )
+            return True
+        hopeless = self._admission.hopeless_copy(ticket)
+        if hopeless is not None:
+            self._order_unload(hopeless, "make-room", ticket.tag, chosen=(hopeless.number,))
+        plan = self._admission.room_to_run(ticket, self._now_ns) or self._admission.load(
+            ticket, self._now_ns
+        )
+        if plan is not None:
+            self._commit(ticket, plan)
+            return True
+        self._keep_a_device(ticket)
+        if self.model(ticket.tag).staying():
+            self._wake_to_scale_up(ticket)
+        return False
+
+    def _wake_to_scale_up(self, ticket: Ticket) -> None:
+        """See to it that time alone can make one more copy worth its load, or its victims cold."""
+        if self._admission.scale_up_pays(ticket, self._now_ns):
+            wake_ns = self._admission.next_cold_ns(self._now_ns)
+        else:
+            wake_ns = ticket.submitted_ns + self.model(ticket.tag).reload_ns
+        if wake_ns is not None and wake_ns != ticket.wake_ns:
+            ticket.wake_ns = wake_ns
+            heapq.heappush(self._wakes, (wake_ns, ticket.ticket_num))
+
+    def _count_passed_over(self, served: Ticket, device: Device) -> None:
+        self.queue.count_passed_over(
+            served, lambda ticket: self._admission.contends(device, ticket)
+        )
+
+    def _keep_a_device(self, ticket: Ticket) -> None:
+        """Let a device empty for a ticket that must not be passed over any more."""
+        if ticket.device is not None:
+            return
+        if not (ticket.urgent or self._admission.wants_drain(ticket)):
+            return
+        target = self._admission.drain_target(ticket)
+        if target is None:
+            return
+        later = self.queue.get(target.kept_for) if target.kept_for is not None else None
+        if later is not None:
+            later.device = None
+        self.queue.make_urgent(ticket)
+        target.kept_for = ticket.ticket_num
+        ticket.device = target.index
+
+    def _commit(self, ticket: Ticket, plan: Plan) -> None:
+        """Carry out a plan: evict its victims, then load or grant as soon as there is room."""
+        self._leave_queue(ticket)
+        self._count_passed_over(ticket, plan.device)
+        self.committed_tickets[ticket.ticket_num] = ticket
+        device = plan.device
+        if plan.idle is not None:
+            copy = plan.idle
+        else:
+            self._last_copy += 1
+            copy = Copy(self._last_copy, self.model(ticket.tag), device.index, plan.need_bytes)
+            self.copies[copy.number] = copy
+            copy.model.copies[copy.number] = copy
+            device.copies[copy.number] = copy
+            if plan.isolated:
+                copy.isolated = True
+                device.isolating = copy.number
+                device.isolation_quiet = plan.quiet
+        copy.ticket = ticket.ticket_num
+        ticket.copy = copy.number
+        if plan.takes_rest:
+            copy.reserved_bytes = 0
+        by_number = {candidate.copy: candidate for candidate in plan.candidates}
+        candidates = tuple(
+            Candidate(c.tag, c.copy, value, c.size_bytes)
+            for c, value in zip(plan.candidates, plan.values, strict=True)
+        )
+        chosen = tuple(victim.number for victim in plan.victims)
+        for victim in plan.victims:
+            self._policy.evicted(by_number[victim.number], self._now_ns)
+            reason = "isolation" if plan.isolated else "make-room"
+            self._order_unload(victim, reason, ticket.tag, candidates, chosen)
+        device.ledger.claim(copy.number, plan.need_bytes)
+        self._advance_claims(device)
+
+    def _advance_claims(self, device: Device) -> None:
+        """Start what now has its room; give up claims that can no longer be met."""
+        ledger = device.ledger
+        for ticket in list(self.committed_tickets.values()):
+            copy = self.copies.get(ticket.copy) if ticket.copy is not None else None
+            if copy is None or copy.device != device.index or not self._is_claiming(ticket):
+                continue
+            room = ledger.room_for_claim(copy.number)
+            leaving = any(c.state is CopyState.UNLOADING for c in device.copies.values())
+            if copy.state is CopyState.RESERVED and copy.isolated and copy.reserved_bytes == 0:
+                # It takes the rest of the device, whatever that is once all have left.
+                if not leaving and room > 0:
+                    self._start_load(ticket, copy, room)
+                    continue
+            else:
+                need = self._need_of(copy)
+                if need <= room:
+                    self._start_load_or_grant(ticket, copy, need)
+                    continue
+            if not leaving:
+                self._abandon(copy)
+                ticket.copy = None
+                del self.committed_tickets[ticket.ticket_num]
+                self.queue.push(ticket)
+
+    def _need_of(self, copy: Copy) -> int:
+        if copy.state is CopyState.RESERVED:
+            return copy.reserved_bytes
+        return self.devices[copy.device].ledger.activation_bytes(copy.number)
+
+    def _start_load_or_grant(self, ticket: Ticket, copy: Copy, need: int) -> None:
+        if copy.state is CopyState.RESERVED:
+            self._start_load(ticket, copy, need)
+            return
+        self.devices[copy.device].ledger.unclaim(copy.number)
+        copy.ticket = None
+        del self.committed_tickets[ticket.ticket_num]
+        self._grant(ticket, copy, hit=True)
+
+    def _start_load(self, ticket: Ticket, copy: Copy, size_bytes: int) -> None:
+        copy.reserved_bytes = size_bytes
+        self.devices[copy.device].ledger.reserve(copy.number, size_bytes)
+        copy.take(CopyEvent.LOAD_STARTED)
+        copy.load_started_ns = self._now_ns
+        self._actions.append(
+            StartLoad(
+                self._next_action(),
+                ticket.ticket_num,
+                copy.tag,
+                copy.number,
+                copy.device,
+                size_bytes,
+                copy.isolated,
+            )
+        )
+
+    def _grant(self, ticket: Ticket, copy: Copy, *, hit: bool) -> None:
+        copy.take(CopyEvent.GRANTED)
+        ticket.copy = copy.number
+        self._last_lease += 1
+        copy.lease = self._last_lease
+        copy.granted_ns = self._now_ns
+        device = self.devices[copy.device]
+        device.ledger.set_active(copy.number, active=True)
+        self._policy.used(copy.number, copy.tag, copy.device)
+        self._actions.append(
+            Grant(
+                self._next_action(),
+                ticket.ticket_num,
+                copy.tag,
+                copy.number,
+                copy.device,
+                copy.lease,
+                hit,
+            )
+        )
+
+    # Endings ---------------------------------------------------------------------------------
+
+    def _let_go(self, copy: Copy) -> None:
+        """Note that nobody holds a copy any more; its isolation, if any, ends with that."""
+        copy.lease = None
+        copy.last_used_ns = self._now_ns
+        copy.idle_serial = self._event_serial
+        self.devices[copy.device].ledger.set_active(copy.number, active=False)
+        self._end_isolation(copy)
+
+    def _end_isolation(self, copy: Copy) -> None:
+        device = self.devices[copy.device]
+        if device.isolating == copy.number:
+            device.isolating = None
+            device.isolation_quiet = False
+        copy.isolated = False
+
+    def _load_ended_badly(self, copy: Copy, message: str, *, retry: bool) -> None:
+        ticket = self.committed_tickets.pop(copy.ticket, None) if copy.ticket is not None else None
+        self._forget(copy)
+        if ticket is None:
+            return
+        ticket.copy = None
+        if retry and not ticket.exclusive and not self.closed:
+            ticket.exclusive = True
+            self.queue.push(ticket)
+        else:
+            self._reject(ticket, Refusal.LOAD_FAILED, message)
+
+    def _order_unload(
+        self,
+        copy: Copy,
+        reason: str,
+        requested_by: str | None,
+        candidates: tuple[Candidate, ...] = (),
+        chosen: tuple[int, ...] = (),
+    ) -> None:
+        if copy.state is not CopyState.UNLOADING:
+            copy.take(CopyEvent.UNLOAD_STARTED)
+        ledger = self.devices[copy.device].ledger
+        ledger.start_leaving(copy.number)
+        self._end_isolation(copy)
+        self._actions.append(
+            StartUnload(
+                self._next_action(),
+                copy.tag,
+                copy.number,
+                copy.device,
+                reason,
+                requested_by,
+                ledger.charge_of(copy.number),
+                candidates,
+                chosen,
+            )
+        )
+
+    def _unload_all(self, reason: str) -> None:
+        for copy in list(self.copies.values()):
+            if copy.state is CopyState.ACTIVE:
+                copy.take(CopyEvent.CONDEMNED)
+                copy.condemned_for = reason
+            elif copy.state is CopyState.DRAINING:
+                copy.condemned_for = reason
+            elif copy.state in (CopyState.IDLE, CopyState.SETTLING) and copy.ticket is None:
+                self._order_unload(copy, reason, None)
+
+    def _abandon(self, copy: Copy) -> None:
+        """Give up a claim: the copy to be was never loaded, the idle one is free again."""
+        self.devices[copy.device].ledger.unclaim(copy.number)
+        copy.ticket = None
+        if copy.state is CopyState.RESERVED:
+            self._gone(copy, CopyEvent.LOAD_ABANDONED)
+
+    def _end_waiting(self, ticket: Ticket) -> None:
+        """Take a ticket out of wherever it is; what is being loaded for it goes on for others."""
+        if ticket.ticket_num in self.queue:
+            self._leave_queue(ticket)
+            return
+        del self.committed_tickets[ticket.ticket_num]
+        copy = self.copies.get(ticket.copy) if ticket.copy is not None else None
+        if copy is not None and copy.ticket == ticket.ticket_num:
+            if copy.state is CopyState.LOADING:
+                copy.ticket = None
+            else:
+                self._abandon(copy)
+
+    def _leave_queue(self, ticket: Ticket) -> None:
+        self.queue.remove(ticket)
+        if ticket.device is not None:
+            device = self.devices[ticket.device]
+            if device.kept_for == ticket.ticket_num:
+                device.kept_for = None
+            ticket.device = None
+
+    def _gone(self, copy: Copy, event: CopyEvent) -> None:
+        copy.take(event)
+        self._forget(copy)
+
+    def _forget(self, copy: Copy) -> None:
+        device = self.devices[copy.device]
+        device.ledger.gone(copy.number)
+        self._end_isolation(copy)
+        copy.patience_ns = None
+        copy.lease = None
+        del self.copies[copy.number]
+        del copy.model.copies[copy.number]
+        del device.copies[copy.number]
+
+    def _reject(self, ticket: Ticket, refusal: Refusal, message: str) -> None:
+        self._actions.append(
+            Reject(self._next_action(), ticket.ticket_num, ticket.tag, refusal, message)
+        )
+
+    def _settle_if_covered(self, copy: Copy) -> None:
+        """End a reservation once a reading taken after the load stands for it."""
+        ledger = self.devices[copy.device].ledger
+        if copy.model.costs is None or not ledger.covers(copy.number):
+            return
+        ledger.settle(copy.number)
+        if copy.state is CopyState.SETTLING:
+            copy.take(CopyEvent.SETTLED)
+
+    # Bookkeeping -----------------------------------------------------------------------------
+
+    def _is_claiming(self, ticket: Ticket) -> bool:
+        """Say whether a committed ticket still waits for room."""
+        if ticket.ticket_num not in self.committed_tickets or ticket.copy is None:
+            return False
+        copy = self.copies.get(ticket.copy)
+        return copy is not None and copy.state in (CopyState.RESERVED, CopyState.IDLE)
+
+    def _is_loading(self, ticket: Ticket) -> bool:
+        if ticket.ticket_num not in self.committed_tickets or ticket.copy is None:
+            return False
+        copy = self.copies.get(ticket.copy)
+        return copy is not None and copy.state is CopyState.LOADING
+
+    def _begin(self, now_ns: int) -> None:
+        # A clock that steps back must not undo what already happened.
+        self._now_ns = max(self._now_ns, now_ns)
+        self._event_serial += 1
+
+    def _finish(self) -> list[Action]:
+        self._pump()
+        return self._take_actions()
+
+    def _take_actions(self) -> list[Action]:
+        actions = self._actions
+        self._actions = []
+        return actions
+
+    def _next_action(self) -> int:
+        self._last_action += 1
+        return self._last_action
+
+    def check_valid(self) -> None:
+        """Raise AssertionError where a promise or an index does not hold."""
+        check_promises(self)
