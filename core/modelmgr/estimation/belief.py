@@ -1,0 +1,97 @@
+"""What old readings said, after the readings themselves are gone: a bounded quadratic form.
+
+Readings beyond the window are folded, with the robust weights that they had earned, into a
+precision matrix and a centre: the Gram matrix and moments of a Gaussian belief. Its size is the
+square of the number of columns, whatever the number of readings.
+
+**Forgetting** is a random walk of the costs that were at work meanwhile, and of those only: before
+a batch is folded in, the columns ``E`` that occur in it get the process noise ``Q`` that leaves the
+share ``RETAINED`` of each one's own information,
+
+    G' = (G^-1 + E Q E')^-1 = G - G E (E' G E + Q^-1)^-1 E' G,   Q^-1 = r / (1 - r) diag(E' G E),
+
+which needs no inverse of ``G`` and keeps its rank. Plain exponential forgetting scales everything,
+so that a model that does not run for a week is slowly forgotten; here its column is left alone.
+(Directional forgetting: Kulhavý, "Restricted exponential forgetting in real-time identification",
+Automatica 23, 1987.)
+
+Columns are the observation log's numbers: 0 is the memory of others, then two for each model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from modelmgr.estimation.nnls import FloatArray
+
+RETAINED = 0.9  # of a column's information, at each fold of half a window
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """A precision (in units of one reading) and the centre (bytes) that old readings left."""
+
+    precision: FloatArray
+    center: FloatArray
+
+    @classmethod
+    def empty(cls) -> Belief:
+        """Return the belief of no readings."""
+        return cls(np.zeros((0, 0)), np.zeros(0))
+
+    def widened(self, columns: int) -> Belief:
+        """Return the same belief over more columns, about which it says nothing."""
+        more = columns - len(self.center)
+        if more <= 0:
+            return self
+        return Belief(
+            np.pad(self.precision, ((0, more), (0, more))), np.pad(self.center, (0, more))
+        )
+
+    def folded(
+        self,
+        design: FloatArray,
+        readings: FloatArray,
+        weights: FloatArray,
+        *,
+        trust: float,
+        guess: FloatArray,
+    ) -> Belief:
+        """Return the belief after a batch of readings.
+
+        Args:
+            design: counts, shape (n, columns).
+            readings: bytes, shape (n,).
+            weights: what each reading counts for, shape (n,).
+            trust: share of the old information that the fit left standing, 0 to 1.
+            guess: where to be centred in directions that no reading determines, bytes.
+        """
+        columns = design.shape[1]
+        old = self.widened(columns)
+        touched = np.flatnonzero(design.any(axis=0))
+        precision = forget(old.precision, touched, RETAINED * trust)
+        weighted = design.T * weights
+        moment = precision @ old.center + weighted @ readings
+        precision = precision + weighted @ design
+        precision = (precision + precision.T) / 2.0
+        diagonal = np.diagonal(precision).copy()
+        diagonal[diagonal <= 0.0] = 1.0
+        scale = 1.0 / np.sqrt(diagonal)
+        scaled = precision * scale[:, None] * scale
+        scaled[np.diag_indices_from(scaled)] += 1e-10
+        step = np.linalg.solve(scaled, scale * (moment - precision @ guess))
+        return Belief(precision, guess + scale * step)
+
+
+def forget(precision: FloatArray, columns: np.ndarray, retained: float) -> FloatArray:
+    """Return ``precision`` after the costs of ``columns`` have drifted; others keep theirs."""
+    known = columns[np.diagonal(precision)[columns] > 0.0]
+    if not len(known) or retained >= 1.0:
+        return precision
+    block = precision[np.ix_(known, known)]
+    inner = block + np.diag(np.diagonal(block) * (retained / (1.0 - retained)))
+    across = precision[:, known]
+    drifted: FloatArray = precision - across @ np.linalg.solve(inner, across.T)
+    return drifted

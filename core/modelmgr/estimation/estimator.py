@@ -1,0 +1,364 @@
+"""The resource estimator: what each model costs, from what it was told, measured and observed.
+
+Three sources, in the order in which they win:
+
+* **aggregate**: readings of a device's whole use while several models were loaded, told apart by
+  regression (``estimation.fit``), once ``min_data_points`` readings were taken, the model was in
+  three of them, they determine its cost, and their spread says that the figure is worth something;
+* **isolation**: measurements of one copy alone (``estimation.isolation``);
+* **preload**: a figure from a cost database.
+
+The weaker ones are priors of the stronger: they decide what readings leave open, and give way where
+readings speak. Until then they stand exactly as they were. A model with none of the three is
+unknown.
+
+What a caller sees is *published*, by these rules:
+
+* Only a model that occurs in new observations is published anew; all others keep their estimate to
+  the bit, however the regression moves.
+* A published aggregate moves by exponential smoothing, as the original's does: each observation of
+  the model takes it ``smoothing_factor`` of the remaining way to the regression's figure. The first
+  one of an unknown model is taken whole. ``upper_bytes`` never waits for the smoothing to go up.
+* Observing never solves. The regression is solved when somebody asks, and only if what came since
+  could matter: something new (a combination of a model not yet settled), an eighth more readings,
+  or several readings that the last solution does not explain.
+
+No clock, no files, no threads: a driver that shares an estimator between threads locks it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from modelmgr.estimation.cost_estimate import CostEstimate
+from modelmgr.estimation.isolation import IsolationSamples
+from modelmgr.estimation.publication import Published, from_fit, from_isolation, from_preload
+from modelmgr.estimation.statistics import ObservationLog, check_bytes, check_counts
+from modelmgr.units import MIB
+
+if TYPE_CHECKING:
+    from modelmgr.estimation.belief import Belief
+    from modelmgr.estimation.fit import Fit, ModelFit, Term
+
+PRELOAD_RELATIVE_SD = 0.10  # another machine's figure, or an upper one: readings soon outweigh it
+FEWEST_OF_ONE_MODEL = 3  # one spiked reading of three is outvoted, of two it is not
+_SURPRISE_SCALES = 4.5  # the regression gives such a reading no weight
+
+
+class ResourceEstimator:
+    """Learn what each model costs; MB at this edge are MiB, as nvidia-smi's are.
+
+    Attributes:
+        smoothing_factor: share of the way that one observation takes a published estimate.
+        min_data_points: readings needed before an unknown model is trusted to the regression.
+        verbose_logging: kept for drivers, which do the logging.
+    """
+
+    def __init__(
+        self,
+        smoothing_factor: float = 0.2,
+        min_data_points: int = 5,
+        verbose_logging: bool = False,
+    ) -> None:
+        if not 0.0 < smoothing_factor <= 1.0:
+            raise ValueError(f"smoothing_factor {smoothing_factor!r} is outside of (0, 1]")
+        if min_data_points < 1:
+            raise ValueError(f"min_data_points {min_data_points!r} is below 1")
+        self.smoothing_factor = smoothing_factor
+        self.min_data_points = min_data_points
+        self.verbose_logging = verbose_logging
+        self._log = ObservationLog()
+        self._belief: Belief | None = None
+        self._fit: Fit | None = None
+        self._fitted_total = 0
+        self._checked_rows = 0
+        self._surprises = 0
+        self._is_stale = False
+        self._preloads: dict[str, float] = {}
+        self._isolation: dict[str, IsolationSamples] = {}
+        self._floors: dict[str, float] = {}
+        self._published: dict[str, Published] = {}
+        self._published_at: dict[str, int] = {}
+
+    # The original's surface: MB.
+
+    def is_unknown(self, tag: str) -> bool:
+        """Tell whether no preload, isolation run or set of observations says what ``tag`` costs."""
+        published = self._published.get(tag)
+        if published is not None and published.known:
+            return False
+        self._refresh()
+        published = self._published.get(tag)
+        return published is None or not published.known
+
+    def get_estimate(self, tag: str, default_mb: float = 4000.0) -> float:
+        """Return the peak of one copy in MB, ``default_mb`` for an unknown model."""
+        self._refresh()
+        published = self._published.get(tag)
+        return default_mb if published is None or not published.known else published.peak / MIB
+
+    def set_initial_estimate(self, tag: str, cost_mb: float) -> None:
+        """Preload what one copy of ``tag`` costs, in MB; it replaces the published estimate.
+
+        Raises:
+            ValueError: the cost is NaN, infinite, negative or 0; nothing was changed.
+        """
+        size = check_bytes(f"initial estimate (MB) of {tag!r}", cost_mb)
+        size = check_bytes(f"initial estimate of {tag!r}", size * MIB)
+        self._preloads[tag] = size
+        self._published[tag] = from_preload(size)
+        self._published_at[tag] = self._observations(tag)
+
+    def add_observation(self, active_snapshot: Mapping[str, int], peak_memory_mb: float) -> None:
+        """Take the peak of a device's whole use while ``active_snapshot`` copies were at work.
+
+        Args:
+            active_snapshot: copies at work, by model; counts of 0 are passed over.
+            peak_memory_mb: MB of the whole device, other processes' memory included.
+
+        Raises:
+            ValueError: an empty snapshot or one that counts no copy, a count that is negative or no
+                whole number, a peak that is NaN, infinite, negative or 0; nothing was changed.
+        """
+        check_counts("active", active_snapshot)
+        size = check_bytes("peak (MB)", peak_memory_mb)
+        size = check_bytes("peak", size * MIB)
+        self._log.add_active(active_snapshot, size)
+        self._keep_bounded()
+
+    # Ours: bytes.
+
+    def observe(
+        self,
+        loaded: Mapping[str, int],
+        active: Mapping[str, int],
+        peak_bytes: int,
+        *,
+        resident_bytes: int | None = None,
+    ) -> None:
+        """Take a reading that knows which copies were idle: they cost what they are resident with.
+
+        Args:
+            loaded: copies on the device during the window, by model.
+            active: those of them that were at work in it; none is fine.
+            peak_bytes: the peak of the device's whole use in the window.
+            resident_bytes: the device's whole use while all of ``loaded`` rested, where known.
+
+        Raises:
+            ValueError: as for ``add_observation``, and for more copies active than loaded.
+        """
+        check_counts("loaded", loaded)
+        if any(active.values()):
+            check_counts("active", active)
+        for tag, count in active.items():
+            if count > loaded.get(tag, 0):
+                raise ValueError(f"{count} copies of {tag!r} active, {loaded.get(tag, 0)} loaded")
+        peak = check_bytes("peak", peak_bytes)
+        resting = None if resident_bytes is None else check_bytes("resident", resident_bytes)
+        self._log.add_loaded(loaded, active, peak, resting)
+        self._keep_bounded()
+
+    def observe_foreign(self, used_bytes: int) -> None:
+        """Take a reading of the device while nothing of ours was loaded; 0 is a fine reading."""
+        size = 0.0 if used_bytes == 0 else check_bytes("foreign use", used_bytes)
+        self._log.add_foreign(size)
+        self._keep_bounded()
+
+    def record_isolation(
+        self, tag: str, resident_bytes: int | None, peak_bytes: int, weight: float = 1.0
+    ) -> None:
+        """Take a direct measurement of one copy, its own memory alone.
+
+        Args:
+            tag: the model.
+            resident_bytes: loaded and at rest, None where not measured.
+            peak_bytes: while it worked.
+            weight: how many plain measurements it is worth.
+
+        Raises:
+            ValueError: a figure or the weight is not positive and finite; nothing was changed.
+        """
+        peak = check_bytes(f"peak of {tag!r}", peak_bytes)
+        resident = None
+        if resident_bytes is not None:
+            resident = check_bytes(f"resident size of {tag!r}", resident_bytes)
+        worth = check_bytes("weight", weight)
+        samples = self._isolation.setdefault(tag, IsolationSamples())
+        samples.add(resident, peak, worth)
+        self._log.observations[self._log.index(tag)] += 1
+        self._floors.pop(tag, None)
+        published = self._published.get(tag)
+        if published is not None and published.source == "aggregate":
+            self._is_stale = True
+            return
+        self._published[tag] = from_isolation(samples)
+        self._published_at[tag] = self._observations(tag)
+
+    def record_out_of_memory(self, tag: str, at_least_bytes: int) -> None:
+        """Note that one copy needed more than this: ``upper_bytes`` stays above until measured."""
+        size = check_bytes(f"demand of {tag!r}", at_least_bytes)
+        self._floors[tag] = max(size, self._floors.get(tag, 0.0))
+
+    def estimate(self, tag: str) -> CostEstimate | None:
+        """Return all that is known of ``tag``; None where it was never heard of."""
+        self._refresh()
+        published = self._published.get(tag)
+        floor = self._floors.get(tag, 0.0)
+        if published is None:
+            if not floor:
+                return None
+            reason = "ran out of memory before it was ever measured"
+            return CostEstimate(None, int(floor), int(floor), None, "prior", 0, False, reason)
+        return CostEstimate(
+            None if published.resident is None else round(published.resident),
+            round(published.peak),
+            math.ceil(max(published.upper, floor)),
+            published.interval,
+            published.source,
+            self._observations(tag),
+            published.identified,
+            published.reason,
+        )
+
+    def learned(self) -> dict[str, CostEstimate]:
+        """Return what observations and isolation runs taught, by model; preloads are not in it."""
+        self._refresh()
+        learned: dict[str, CostEstimate] = {}
+        for tag, published in self._published.items():
+            if published.known and published.source != "preload":
+                estimate = self.estimate(tag)
+                if estimate is not None:
+                    learned[tag] = estimate
+        return learned
+
+    def next_observation(self, limit_bytes: int | None = None) -> Mapping[str, int] | None:
+        """Return the combination of active copies that would teach most; None if nothing is open.
+
+        Args:
+            limit_bytes: propose only what fits it, by ``upper_bytes`` and the memory of others.
+        """
+        if not self._log.rows:
+            return None
+        self._refresh()
+        if self._fit is None or self._fitted_total != self._log.total:
+            self._solve()
+        fit = self._fit
+        if fit is None:
+            return None
+        from modelmgr.estimation.proposal import propose  # noqa: PLC0415  numpy, only when asked
+
+        uppers: dict[int, float] | None = None
+        if limit_bytes is not None:
+            uppers = {index: self._published[self._log.names[index]].upper for index in fit.models}
+        return propose(fit, self._log.names, uppers, limit_bytes)
+
+    # How it is kept up.
+
+    def _observations(self, tag: str) -> int:
+        index = self._log.tags.get(tag)
+        return 0 if index is None else self._log.observations[index]
+
+    def _keep_bounded(self) -> None:
+        if len(self._log.rows) >= 2 * self._log.capacity:
+            self._solve()
+
+    def _refresh(self) -> None:
+        if (self._log.total != self._fitted_total or self._is_stale) and self._should_solve():
+            self._solve()
+
+    def _should_solve(self) -> bool:
+        log, fit = self._log, self._fit
+        if log.total < self.min_data_points:
+            return False
+        if fit is None or self._is_stale:
+            return True
+        pending = log.total - self._fitted_total
+        if pending >= min(self._fitted_total // 8 + 1, log.capacity // 2):
+            return True
+        for columns, counts, value in log.rows[self._checked_rows :]:
+            if columns and columns[-1] >= len(fit.column_costs):
+                return True
+            expected = fit.column_costs[0]
+            for column, count in zip(columns, counts, strict=True):
+                index = (column - 1) // 2
+                if log.observations[index] <= 2 * self.min_data_points:
+                    return True
+                published = self._published.get(log.names[index])
+                if (published is None or not published.identified) and (
+                    columns,
+                    counts,
+                ) not in fit.configurations:
+                    return True
+                expected += count * fit.column_costs[column]
+            if abs(value - expected) > _SURPRISE_SCALES * fit.scale:
+                self._surprises += 1
+        self._checked_rows = len(log.rows)
+        return self._surprises >= FEWEST_OF_ONE_MODEL and 4 * self._surprises >= pending
+
+    def _solve(self) -> None:
+        from modelmgr.estimation.belief import Belief  # noqa: PLC0415  numpy: 0.15 s to import
+        from modelmgr.estimation.fit import fit_log  # noqa: PLC0415  numpy: 0.15 s to import
+
+        log = self._log
+        fit = fit_log(log, self._belief or Belief.empty(), self._terms())
+        for index, model in fit.models.items():
+            tag = log.names[index]
+            if log.observations[index] != self._published_at.get(tag, 0):
+                self._publish(tag, index, model, fit)
+        self._belief = fit.belief
+        del log.rows[: len(log.rows) - fit.kept_rows]
+        self._fit = fit
+        self._fitted_total = log.total
+        self._checked_rows = len(log.rows)
+        self._surprises = 0
+        self._is_stale = False
+
+    def _terms(self) -> list[Term]:
+        from modelmgr.estimation.fit import Term  # noqa: PLC0415  numpy: 0.15 s to import
+
+        terms: list[Term] = []
+        for index, tag in enumerate(self._log.names):
+            samples = self._isolation.get(tag)
+            preload = self._preloads.get(tag)
+            if samples is not None:
+                peak, resident = samples.peak, samples.resident
+                terms.append(
+                    Term(index, resident=False, mean=peak.value, sd=peak.sd, measured=True)
+                )
+                if resident is not None:
+                    terms.append(
+                        Term(
+                            index, resident=True, mean=resident.value, sd=resident.sd, measured=True
+                        )
+                    )
+            elif preload is not None:
+                sd = PRELOAD_RELATIVE_SD * preload
+                terms.append(Term(index, resident=False, mean=preload, sd=sd, measured=False))
+        return terms
+
+    def _publish(self, tag: str, index: int, model: ModelFit, fit: Fit) -> None:
+        log = self._log
+        seen = log.observations[index]
+        needed = min(FEWEST_OF_ONE_MODEL, self.min_data_points)
+        enough = log.total >= self.min_data_points and seen >= needed
+        share = 1.0 - (1.0 - self.smoothing_factor) ** (seen - self._published_at.get(tag, 0))
+        self._published[tag] = from_fit(
+            model,
+            fit,
+            previous=self._published.get(tag),
+            share=share,
+            shortage=None if enough else f"{seen} observations of it, {log.total} in all: too few",
+            bound=self._bound(index, fit),
+        )
+        self._published_at[tag] = seen
+
+    def _bound(self, index: int, fit: Fit) -> float:
+        """Return what one copy cannot exceed: the least reading per copy of those with it."""
+        column = 1 + 2 * index
+        bound = fit.largest
+        for columns, counts, value in self._log.rows:
+            if column in columns:
+                bound = min(bound, value / counts[columns.index(column)])
+        return bound

@@ -1,0 +1,57 @@
+"""Which costs the readings determine, and which combination would tell the rest apart.
+
+Two models that always run together cost something together; how much each, no arithmetic can say. A
+contrast ``v' theta`` is determined when ``v`` has no part in the null space of the information
+matrix ``G``. With the columns scaled to unit diagonal, ``R = (G + eps I)^-1`` has the eigenvalue
+``1 / (lambda + eps)`` where ``G`` has ``lambda``, so that ``eps v' R v / v' v`` is the squared part
+of ``v`` in the null space (plus ``eps / lambda``, next to nothing). One Cholesky factor serves all
+contrasts, and ``eps R v`` itself names the columns that ``v`` is confused with.
+
+Next observation: the predictive variance ``x' R x`` of a combination ``x`` is what observing it
+would remove (the greedy step of D-optimal design; Fedorov, *Theory of Optimal Experiments*, 1972).
+Null directions weigh ``1 / eps`` and therefore come first.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from modelmgr.estimation.nnls import BoolArray, FloatArray
+
+EPSILON = 1e-10
+NULL_PART = 1e-4  # squared share of a contrast in the null space from which it is not determined
+_NAMED_PART = 1e-3  # share of the largest entry from which a column is named as confused
+
+
+class Information:
+    """The null space of an information matrix."""
+
+    __slots__ = ("_inverse", "_unit")
+
+    def __init__(self, information: FloatArray) -> None:
+        diagonal = np.diagonal(information).copy()
+        diagonal[diagonal <= 0.0] = 1.0
+        self._unit: FloatArray = 1.0 / np.sqrt(diagonal)
+        scaled = information * self._unit[:, None] * self._unit
+        scaled[np.diag_indices_from(scaled)] += EPSILON
+        self._inverse: FloatArray = np.asarray(np.linalg.inv(scaled), dtype=np.float64)
+
+    def determines(self, contrasts: FloatArray) -> BoolArray:
+        """Tell for each row of ``contrasts`` (k, p) whether the information determines it."""
+        scaled = contrasts * self._unit
+        null_part = EPSILON * np.einsum("ij,jk,ik->i", scaled, self._inverse, scaled, optimize=True)
+        length = np.einsum("ij,ij->i", scaled, scaled)
+        determined: BoolArray = null_part < NULL_PART * length
+        return determined
+
+    def confused_columns(self, contrast: FloatArray) -> list[int]:
+        """Return the columns that share the null space's part of ``contrast``."""
+        part = np.abs(self._inverse @ (contrast * self._unit))
+        return [int(column) for column in np.flatnonzero(part > _NAMED_PART * part.max())]
+
+    def gain(self, combinations: FloatArray) -> FloatArray:
+        """Return what observing each combination (a row, (k, p)) would remove, per unit of it."""
+        scaled = combinations * self._unit
+        variance = np.einsum("ij,jk,ik->i", scaled, self._inverse, scaled, optimize=True)
+        gained: FloatArray = variance / np.einsum("ij,ij->i", scaled, scaled)
+        return gained

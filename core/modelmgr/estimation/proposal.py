@@ -1,0 +1,83 @@
+"""Which combination of models is worth observing next.
+
+Candidates are one copy, two copies, or a pair: small, so that they are likely to fit. Among them
+the one that would remove most uncertainty is proposed (``estimation.identifiability``): while some
+models cannot be told apart, one that tells them apart; then one for the model that is known least.
+Ties go to fewer copies, then by name, so that the answer is the same on every machine.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modelmgr.estimation.quantiles import normal_quantile
+from modelmgr.estimation.statistics import active_column
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from modelmgr.estimation.fit import Fit, ModelFit
+
+GOOD_ENOUGH = 0.05  # half a 95 % interval over its figure from which there is nothing left to learn
+_MOST_OPEN = 8  # models that pairs are built around
+_SAME_GAIN = 1e-3
+
+
+def propose(
+    fit: Fit, names: list[str], uppers: Mapping[int, float] | None, limit_bytes: float | None
+) -> Mapping[str, int] | None:
+    """Return the copies to have at work in the next observation, None if all is known well.
+
+    Args:
+        fit: the latest.
+        names: index to model.
+        uppers: what one copy may take, by index, bytes; None without a limit.
+        limit_bytes: what all of them and the memory of others must fit.
+    """
+    open_models = sorted(
+        (index for index, model in fit.models.items() if _is_open(model)),
+        key=lambda index: (-_openness(fit.models[index]), names[index]),
+    )[:_MOST_OPEN]
+    candidates: list[dict[int, int]] = []
+    everything = sorted(fit.models, key=lambda index: names[index])
+    for index in open_models:
+        candidates += [{index: 1}, {index: 2}]
+        candidates += [{index: 1, other: 1} for other in everything if other != index]
+    if uppers is not None and limit_bytes is not None:
+        room = limit_bytes - fit.column_costs[0]
+        candidates = [
+            candidate
+            for candidate in candidates
+            if sum(uppers[index] * count for index, count in candidate.items()) <= room
+        ]
+    if not candidates:
+        return None
+    rows = np.zeros((len(candidates), fit.layout.shape[0]))
+    rows[:, 0] = 1.0
+    for number, candidate in enumerate(candidates):
+        for index, count in candidate.items():
+            rows[number, active_column(index)] = count
+    gains = fit.information.gain(rows @ fit.layout)
+    enough = float(gains.max()) * (1.0 - _SAME_GAIN)
+    best = min(
+        (candidate for candidate, gain in zip(candidates, gains, strict=True) if gain >= enough),
+        key=lambda candidate: (
+            sum(candidate.values()),
+            sorted((names[index], count) for index, count in candidate.items()),
+        ),
+    )
+    return {names[index]: best[index] for index in sorted(best, key=lambda index: names[index])}
+
+
+def _is_open(model: ModelFit) -> bool:
+    return _openness(model) > GOOD_ENOUGH
+
+
+def _openness(model: ModelFit) -> float:
+    """Return half the 95 % interval over the figure, infinity for one that is not determined."""
+    if not model.determined or model.peak_sd is None:
+        return float("inf")
+    side = normal_quantile(0.975) * model.peak_sd
+    return side / model.peak if model.peak > 0.0 else 0.0

@@ -1,0 +1,127 @@
+"""What is published of a model, and how it follows from each source.
+
+``upper`` is the 99 % quantile of the next peak of one copy: the variance of the figure plus that of
+a single reading, by Student's t with the readings that are left over to judge the spread. For an
+isolation run it is the 99 % quantile of the measurement's own error; a preloaded figure is an upper
+one already.
+
+Owns the record that the estimator keeps for each model, and those three rules. Pure arithmetic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from modelmgr.estimation.cost_estimate import Source
+from modelmgr.estimation.isolation import IsolationSamples
+from modelmgr.estimation.quantiles import normal_quantile, student_quantile
+
+if TYPE_CHECKING:
+    from modelmgr.estimation.fit import Fit, ModelFit
+
+UPPER_PROBABILITY = 0.99
+INTERVAL_PROBABILITY = 0.975  # each side of the 95 % interval
+# A figure that is no better known than this is no figure.
+_WORTHLESS_SHARE = 0.5  # of the figure itself,
+_WORTHLESS_OF_LARGEST = 0.01  # unless that is small among what the device holds
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What callers see of a model, bytes; see ``CostEstimate``. ``known`` ends isolation runs."""
+
+    known: bool
+    peak: float
+    resident: float | None
+    upper: float
+    interval: tuple[int, int] | None
+    source: Source
+    identified: bool
+    reason: str | None
+
+
+def from_preload(size: float) -> Published:
+    """Return what a preloaded figure says."""
+    reason = "preloaded, not yet measured here"
+    return Published(True, size, None, size, None, "preload", False, reason)
+
+
+def from_isolation(samples: IsolationSamples) -> Published:
+    """Return what isolation runs say."""
+    peak, resident = samples.peak, samples.resident
+    side = normal_quantile(INTERVAL_PROBABILITY) * peak.sd
+    return Published(
+        True,
+        peak.value,
+        None if resident is None else resident.value,
+        peak.value + normal_quantile(UPPER_PROBABILITY) * peak.sd,
+        (max(round(peak.value - side), 0), round(peak.value + side)),
+        "isolation",
+        True,
+        None,
+    )
+
+
+def from_fit(
+    model: ModelFit,
+    fit: Fit,
+    *,
+    previous: Published | None,
+    share: float,
+    shortage: str | None,
+    bound: float,
+) -> Published:
+    """Return what readings say, or why the previous statement stays.
+
+    Args:
+        model: the fit's answer.
+        fit: the fit.
+        previous: what was published before, None for a model new to this.
+        share: of the way from the previous peak to the fit's, 0 to 1.
+        shortage: why there are too few observations, None where there are enough.
+        bound: what one copy cannot exceed, bytes.
+    """
+    sd = model.peak_sd
+    reason = shortage or _doubt(model, fit)
+    if reason is not None or sd is None:
+        if previous is not None and previous.known:
+            kept = previous.identified or previous.source == "isolation"
+            return previous if kept else replace(previous, reason=reason)
+        return Published(False, model.peak, None, bound, None, "prior", False, reason)
+    peak, resident = model.peak, model.resident
+    if previous is not None and previous.known:
+        peak = previous.peak + share * (model.peak - previous.peak)
+        if previous.resident is not None:
+            if resident is None:
+                resident = previous.resident
+            else:
+                resident = previous.resident + share * (resident - previous.resident)
+    if resident is not None:
+        resident = min(resident, peak)
+    side = student_quantile(INTERVAL_PROBABILITY, fit.degrees) * sd
+    next_sd = (sd * sd + fit.scale * fit.scale) ** 0.5
+    upper = max(peak, model.peak) + student_quantile(UPPER_PROBABILITY, fit.degrees) * next_sd
+    low = max(min(model.peak - side, peak), 0.0)
+    return Published(
+        True,
+        peak,
+        resident,
+        upper,
+        (round(low), round(max(model.peak + side, peak))),
+        "isolation" if model.measured_share > 0.5 else "aggregate",
+        True,
+        None,
+    )
+
+
+def _doubt(model: ModelFit, fit: Fit) -> str | None:
+    if not model.determined:
+        if model.confused_with:
+            return f"no observation tells it apart from {', '.join(model.confused_with)}"
+        return "never observed at work"
+    if model.peak_sd is None:
+        return "as many unknown costs as observations: nothing is left to judge them by"
+    if model.peak_sd > max(_WORTHLESS_SHARE * model.peak, _WORTHLESS_OF_LARGEST * fit.largest):
+        return f"known only to {model.peak_sd / max(model.peak, 1.0):.0%} of itself"
+    return None
