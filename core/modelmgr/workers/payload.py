@@ -93,7 +93,7 @@ def _encode(value: Any, buffers: list[memoryview], place: str, depth: int) -> ob
 def _encode_array(value: Any, buffers: list[memoryview], place: str) -> object:
     import numpy as np  # noqa: PLC0415 - see the module's docstring
 
-    kind: type[object] = type(value)
+    kind = cast("type[object]", type(value))
     if hasattr(value, "detach") and hasattr(value, "cpu"):  # a torch tensor, wherever it lies
         value = value.detach().cpu()
         if "bfloat16" in str(value.dtype):  # which numpy does not have
@@ -138,7 +138,7 @@ def _decode(tree: Any, buffers: Sequence[memoryview], depth: int) -> Any:
         return _decode_int(content)
     if what == "float" and content in {"nan", "inf", "-inf"}:
         return float(content)
-    raise WorkerProtocolError(f"a tree with a node that is nothing: {str(tree)[:80]}")
+    raise WorkerProtocolError(f"a tree with a node that is nothing: {what!r}")
 
 
 def _decode_dict(items: list[object], buffers: Sequence[memoryview], depth: int) -> dict[Any, Any]:
@@ -172,8 +172,12 @@ def _decode_array(buffer: memoryview, dtype: object, shape: object) -> Any:
 
     given = cast("list[object]", shape) if isinstance(shape, list) else [None]
     sizes = [size for size in given if isinstance(size, int) and size >= 0]
-    known = isinstance(dtype, str) and _DTYPE.fullmatch(dtype) is not None
-    if not known or len(sizes) != len(given) or len(sizes) > _MAX_DIMENSIONS:
+    if (
+        not isinstance(dtype, str)
+        or _DTYPE.fullmatch(dtype) is None
+        or len(sizes) != len(given)
+        or len(sizes) > _MAX_DIMENSIONS
+    ):
         raise WorkerProtocolError(f"an array of {dtype!r} with shape {shape}")
     try:
         kind = np.dtype(dtype)
