@@ -6,6 +6,7 @@ comparing and merging ``records.merge``'s.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -182,3 +183,19 @@ class CostDatabase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     runs: tuple[RunInfo, ...] = ()
     schema_version: int = SCHEMA_VERSION
     kind: str = KIND
+
+    @classmethod
+    def load(cls, path: str | Path) -> CostDatabase:
+        """Read a database from a file; InputError says what is wrong with it and where.
+
+        A model that cannot be read has an ``error``; it does not hide the others.
+        """
+        from modelmgr.records.codec import load_costs  # noqa: PLC0415 - codec imports this module
+
+        return load_costs(path)
+
+    def save(self, path: str | Path) -> None:
+        """Write the database to a file, atomically; UsageError where that is not possible."""
+        from modelmgr.records.codec import save_costs  # noqa: PLC0415 - codec imports this module
+
+        save_costs(self, path)

@@ -25,6 +25,11 @@ def keys_of(value: object) -> list[str]:
     return list(cast("dict[str, object]", value)) if isinstance(value, dict) else []
 
 
+def fields_of(value: object) -> dict[str, object] | None:
+    """Return a copy of a mapping; None for anything else."""
+    return dict(cast("dict[str, object]", value)) if isinstance(value, dict) else None
+
+
 def member(value: object, step: str | int) -> object:
     """Return a list's or mapping's member; None where there is none."""
     if isinstance(value, dict):

@@ -1,0 +1,112 @@
+"""Write a file so that a reader finds the old content or the new, and never a part of either.
+
+Owns the temporary file, its flushing and its way to the name. It does not know what is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from modelmgr.errors import UsageError
+from modelmgr.units import format_bytes
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+def write_atomically(path: str | Path, content: bytes) -> None:
+    """Replace the file's content, or make the file.
+
+    A temporary file beside it is written, flushed to the disk and renamed; then the folder is
+    flushed, so that the name survives a power cut too. An old file keeps its permissions; a link is
+    followed and stays one. What is no regular file (``/dev/stdout``, a pipe) is written to as it
+    is.
+
+    Raises:
+        UsageError: the folder does not exist or may not be written, the disk is full. The old file
+            is as it was and no temporary file is left.
+    """
+    name = os.fspath(path)
+    if not name or "\0" in name:
+        raise UsageError(f"{name!r} is no file name; name the file to write")
+    try:
+        target = Path(name).resolve()
+        status = _status(target)
+        if status is not None and stat.S_ISDIR(status.st_mode):
+            raise UsageError(f"{name} is a folder; name a file in it")
+        if status is not None and not stat.S_ISREG(status.st_mode):
+            target.write_bytes(content)
+        else:
+            _replace(target, content, status)
+    except OSError as error:
+        raise _unwritable(name, content, error) from error
+
+
+def _status(target: Path) -> os.stat_result | None:
+    try:
+        return target.stat()
+    except FileNotFoundError:
+        return None
+
+
+def _replace(target: Path, content: bytes, old: os.stat_result | None) -> None:
+    # Cut, so that the longest legal name still leaves room for the suffix.
+    stem = os.fsdecode(os.fsencode(target.name)[:200])
+    temporary = target.with_name(f".{stem}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    # The kernel applies the umask; mkstemp would make every result private to its writer.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if old is not None:
+                _keep_permissions(descriptor, old)
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        temporary.replace(target)
+    except BaseException:  # Ctrl-C too must leave no temporary file
+        temporary.unlink(missing_ok=True)
+        raise
+    _flush_folder(target.parent)
+
+
+def _keep_permissions(descriptor: int, old: os.stat_result) -> None:
+    # Only root may give files away; the mode alone is kept for everybody else.
+    with contextlib.suppress(PermissionError):
+        os.fchown(descriptor, old.st_uid, old.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+
+
+def _flush_folder(folder: Path) -> None:
+    # Some file systems cannot flush a folder; the new content is in place either way.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _unwritable(name: str, content: bytes, error: OSError) -> UsageError:
+    folder = Path(name).parent
+    if isinstance(error, FileNotFoundError):
+        return UsageError(
+            f"cannot write {name}: the folder {str(folder)!r} does not exist; make it with "
+            f"'mkdir -p {folder}'"
+        )
+    if error.errno in _FULL:
+        return UsageError(
+            f"cannot write {name}: no room for {format_bytes(len(content))} "
+            f"({error.strerror}); make room, or write to another disk. The old file is untouched"
+        )
+    if error.errno in _FORBIDDEN:
+        return UsageError(
+            f"cannot write {name}: {error.strerror}; choose a folder that you may write to"
+        )
+    if isinstance(error, NotADirectoryError):
+        return UsageError(f"cannot write {name}: a part of its path is a file, not a folder")
+    return UsageError(f"cannot write {name}: {error.strerror or error}")
