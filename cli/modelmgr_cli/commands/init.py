@@ -41,10 +41,10 @@ models:
   - tag: synthetic-small     # unique; every other command names the model by it
     loader: synthetic        # transformers | torch | onnx | python | synthetic
     options:
-      resident_bytes: 64 MiB
-      activation_bytes: 4 MiB    # for each item of a batch
-      load_ns: 100 ms
-      service_ns: 5 ms
+      resident: 64 MiB
+      activation: 4 MiB      # for each item of a batch
+      load: 100 ms
+      service: 5 ms          # for each batch
     input:
       batch_size: [1, 4]     # every combination of the sizes below "input" is measured
 """
@@ -77,16 +77,17 @@ def starter_list(name: str, *, transformers: bool) -> str:
     """Return a starter list's text; without transformers its models are comments."""
     block = _TRANSFORMERS
     if not transformers:
-        block = "\n  # Needs: pip install 'modelmgr[torch]'" + "".join(
-            f"\n  # {line[2:]}" if line else "\n" for line in block.rstrip().splitlines()
-        )
-        block = block.replace("# # ", "# ") + "\n"
+        lines = block.strip("\n").splitlines()
+        commented = (f"  # {line[2:]}" for line in lines[1:])
+        install = "  # Needs its framework: pip install 'modelmgr[torch]'"
+        block = "\n".join(("", lines[0], install, *commented, ""))
     return _HEAD.format(name=name) + block + _ALWAYS_COMMENTED
 
 
 @app.command(help=__doc__, cls=DocCommand)
 def init(
     context: typer.Context,
+    *,
     path: Annotated[Path, typer.Argument(metavar="PATH", help="The file to write.")] = Path(
         "models.yaml"
     ),

@@ -33,8 +33,9 @@ _BAR_WIDTH = 24
 
 def model_details(tag: str, cost: ModelCost) -> list[RenderableType]:
     """Return everything that is known of one model."""
-    if cost.error is not None:
-        return failures({tag: cost})
+    failed = failures({tag: cost} if cost.error is not None else {})
+    if cost.error is not None and cost.initial_estimate_bytes is None:
+        return failed
     parts: list[RenderableType] = [_head(tag, cost), _figures(cost)]
     if cost.ledger is not None:
         parts += [_title("where the peak goes"), _ledger(cost)]
@@ -45,7 +46,7 @@ def model_details(tag: str, cost: ModelCost) -> list[RenderableType]:
         parts += [_title("notes"), *notes]
     if cost.fingerprint is not None:
         parts.append(Text(f"\nfingerprint {printable(cost.fingerprint)}", style="dim"))
-    return parts
+    return [*parts, *failed]
 
 
 def _head(tag: str, cost: ModelCost) -> Text:

@@ -126,6 +126,18 @@ def cost_table(database: CostDatabase, width: int) -> list[RenderableType]:
     return parts or [Text("The database has no models.")]
 
 
+def origin(database: CostDatabase) -> Text:
+    """Return a line that says when and on what the database was measured."""
+    machine = database.machine
+    facts = [
+        f"measured {database.created_at}",
+        f"on {machine.device.name or machine.device.kind}",
+        machine.cpu or "",
+        *(f"{name} {version}" for name, version in machine.packages.items()),
+    ]
+    return Text(printable(", ".join(fact for fact in facts if fact)), style="dim")
+
+
 def ledger_table(database: CostDatabase, width: int) -> list[RenderableType]:
     """Return where each model's peak goes, line by line."""
     models = {t: c for t, c in measured_models(database).items() if c.ledger is not None}
@@ -159,9 +171,11 @@ def failures(models: Mapping[str, ModelCost]) -> list[RenderableType]:
             continue
         line = Text.assemble(cells.name(tag), ": ", (cost.error.kind, "red"), ": ")
         line.append(printable(cost.error.message))
+        if cost.initial_estimate_bytes is not None:
+            line.append("\nits figures are of an earlier run", style="dim")
         parts.append(Padding(line, (0, 0, 0, 2)))
         guess = guess_bytes(cost, "weights_bytes")
-        if guess is not None:
+        if guess is not None and cost.initial_estimate_bytes is None:
             note = f"guessed weights: {format_bytes(guess)}"
             parts.append(Padding(Text(note, style="dim"), (0, 0, 0, 2)))
     return parts

@@ -81,12 +81,20 @@ def difference(guess: int | None, measured: int | None) -> float | None:
 
 
 def measured_models(database: CostDatabase) -> dict[str, ModelCost]:
-    """Return the models that were measured, in the database's order."""
-    return {tag: cost for tag, cost in database.models.items() if cost.error is None}
+    """Return the models that have figures, in the database's order.
+
+    One whose newest measurement failed keeps its earlier figures: it is here and in
+    ``failed_models``.
+    """
+    return {
+        tag: cost
+        for tag, cost in database.models.items()
+        if cost.error is None or cost.initial_estimate_bytes is not None
+    }
 
 
 def failed_models(database: CostDatabase) -> dict[str, ModelCost]:
-    """Return the models whose measurement failed, in the database's order."""
+    """Return the models whose newest measurement failed, in the database's order."""
     return {tag: cost for tag, cost in database.models.items() if cost.error is not None}
 
 

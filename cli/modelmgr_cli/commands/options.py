@@ -1,0 +1,140 @@
+"""Options that several commands share, and reading their values: one clear refusal for each.
+
+Values are read here rather than by typer so that a wrong one is refused in the project's words
+(what, why, what to write) and in its units.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import typer
+
+from modelmgr.errors import UsageError
+from modelmgr.units import parse_bytes, parse_duration_ns, parse_fraction
+from modelmgr.workload.model_list import read_model_list
+from modelmgr.workload.model_spec import ModelSpec
+from modelmgr_cli.lazy import nearest
+
+_Value = TypeVar("_Value")
+
+DEFAULT_SLACK = 0.1
+
+ExportFormat = Literal["csv", "markdown"]
+_SUFFIXES: dict[ExportFormat, str] = {"csv": ".csv", "markdown": ".md"}
+
+ModelList = Annotated[
+    Path, typer.Argument(metavar="MODELS.yaml", help="The model list; modelmgr init writes one.")
+]
+Database = Annotated[Path, typer.Argument(metavar="COSTS.json", help="The cost database.")]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--only", metavar="TAG", help="Only this model; may be given more than once."),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device", metavar="NAME", help="auto (a CUDA device, else the host), host, cuda, cuda:N."
+    ),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="SIZE",
+        help="What the models may use, e.g. '8 GiB'. Default: the device; of the host, half of "
+        "what is available.",
+    ),
+]
+Timeout = Annotated[
+    str | None,
+    typer.Option("--timeout", metavar="TIME", help="Longest for one model, e.g. '10 min'."),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Of random weights and batches.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]
+
+
+def read_value(option: str, text: str, read: Callable[[str], _Value]) -> _Value:
+    """Return an option's value; its refusal names the option."""
+    try:
+        return read(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None
+
+
+def read_size(option: str, text: str | None) -> int | None:
+    """Return bytes, None where the option was not given; refuse a size of nothing."""
+    if text is None:
+        return None
+    value = read_value(option, text, parse_bytes)
+    if value == 0:
+        raise UsageError(f"{option}: {text!r} is no memory at all; write for example '8 GiB'")
+    return value
+
+
+def read_seconds(option: str, text: str | None) -> float | None:
+    """Return seconds, None where the option was not given; refuse no time."""
+    if text is None:
+        return None
+    value_ns = read_value(option, text, parse_duration_ns)
+    if value_ns == 0:
+        raise UsageError(f"{option}: {text!r} is no time at all; write for example '10 min'")
+    return value_ns / 1e9
+
+
+def read_share(option: str, text: str) -> float:
+    """Return 0.05 for ``5%``."""
+    return read_value(option, text, parse_fraction)
+
+
+def choose_models(path: Path, only: Sequence[str] | None) -> tuple[ModelSpec, ...]:
+    """Read a model list and return what ``--only`` names, in its order; all without it."""
+    models = read_model_list(path)
+    return (models.only(only) if only else models).models
+
+
+def check_output(path: Path, option: str) -> None:
+    """Refuse an output that could not be written, before anything is measured for it."""
+    if path.is_dir():
+        raise UsageError(f"{option}: {path} is a folder\nname a file in it: {path / 'costs.json'}")
+    folder = path.parent
+    if not folder.is_dir():
+        what = "is no folder" if folder.exists() else "does not exist"
+        raise UsageError(f"{option}: the folder {folder} {what}\ncreate it: mkdir -p {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"{option}: the folder {folder} cannot be written\nchoose another one")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise UsageError(f"{option}: {path} cannot be written\nchoose another file")
+
+
+def read_exports(texts: Sequence[str] | None, out: Path) -> dict[ExportFormat, Path]:
+    """Return where each export of ``--export FORMAT[=PATH]`` goes; default: beside the database."""
+    exports: dict[ExportFormat, Path] = {}
+    for text in texts or ():
+        name, equals, given = text.partition("=")
+        form = read_format("--export", name)
+        path = Path(given) if given else out.with_suffix(_SUFFIXES[form])
+        if equals and not given:
+            raise UsageError(f"--export: {text!r} names no file; write {form} or {form}=PATH")
+        check_output(path, "--export")
+        exports[form] = path
+    return exports
+
+
+def read_format(option: str, name: str) -> ExportFormat:
+    """Return an export's format by its name."""
+    for form in _SUFFIXES:
+        if name == form:
+            return form
+    raise UsageError(f"{option}: no format {name!r}\n{nearest(name, _SUFFIXES, 'Formats')}")
+
+
+def slack_for(budget_bytes: int | None) -> float:
+    """Return the share of the device that stays free.
+
+    A budget that somebody stated is meant as it stands; a device's size is never all usable.
+    """
+    return DEFAULT_SLACK if budget_bytes is None else 0.0

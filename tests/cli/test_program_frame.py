@@ -1,0 +1,238 @@
+"""The program around its commands: help, exit statuses, streams, colours, completion."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from modelmgr import errors
+from modelmgr_cli.diagnostics import explain, outcome_of_failures
+from modelmgr_cli.outcome import Outcome
+from modelmgr_cli.terminal import Terminal, printable, take_shared_flags
+from support.command_line import COMMAND, Program, clean_environment
+
+_COMMANDS = ("profile", "estimate", "costs", "doctor", "init", "schema")
+_HEAVY = ("rich", "msgspec", "yaml", "numpy", "psutil", "pydantic", "scipy", "torch")
+
+
+def test_help_names_every_command_on_stdout(modelmgr: Program) -> None:
+    finished = modelmgr("--help")
+
+    assert finished.returncode == 0
+    assert finished.stderr == ""
+    for command in _COMMANDS:
+        assert f"  {command}" in finished.stdout
+    assert max(len(line) for line in finished.stdout.splitlines()) <= 80
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = (
+        "import sys; from modelmgr_cli import app; sys.argv = ['modelmgr', '--help']\n"
+        "try: app.main()\n"
+        f"finally: print('HEAVY', [m for m in {_HEAVY!r} if m in sys.modules])"
+    )
+    finished = subprocess.run(  # noqa: S603  # our own program
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=clean_environment(),
+    )
+
+    assert finished.stdout.splitlines()[-1] == "HEAVY []"
+
+
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_every_command_explains_itself_with_examples(modelmgr: Program, command: str) -> None:
+    finished = modelmgr(command, "--help")
+
+    assert finished.returncode == 0, finished.stderr
+    assert f"\n  modelmgr {command}" in finished.stdout  # an example keeps its line
+    assert max(len(line) for line in finished.stdout.splitlines()) <= 80
+
+
+def test_the_version_is_printed(modelmgr: Program) -> None:
+    finished = modelmgr("--version")
+
+    assert (finished.returncode, finished.stdout.split()[0]) == (0, "modelmgr")
+
+
+def test_no_command_is_wrong_usage_and_shows_the_help_on_stderr(modelmgr: Program) -> None:
+    finished = modelmgr()
+
+    assert finished.returncode == 2
+    assert finished.stdout == ""
+    assert finished.stderr.startswith("Usage: modelmgr")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prfile"], "error: No such command 'prfile'. Did you mean 'profile'?"),
+        (["xyzzy"], "error: No such command 'xyzzy'. Commands: profile,"),
+        (["init", "--forse"], "error: No such option: --forse. Did you mean --force?"),
+        (["init", "a", "b"], "error: Got unexpected extra argument"),
+        (["profile"], "error: Missing argument 'MODELS.yaml'."),
+        (["costs", "shwo"], "error: No such command 'shwo'. Did you mean 'show'?"),
+    ],
+)
+def test_wrong_usage_is_one_message_with_the_nearest_name(
+    modelmgr: Program, arguments: list[str], message: str
+) -> None:
+    finished = modelmgr(*arguments)
+
+    assert finished.returncode == 2
+    assert finished.stdout == ""
+    first, hint = finished.stderr.splitlines()
+    assert first.startswith(message)
+    assert hint.strip().startswith("Try 'modelmgr")
+
+
+def test_a_flag_that_every_command_has_may_stand_anywhere() -> None:
+    terminal, rest = take_shared_flags(["profile", "-q", "m.yaml", "--debug", "--", "--verbose"])
+
+    assert terminal == Terminal(quiet=True, debug=True)
+    assert rest == ["profile", "m.yaml", "--", "--verbose"]
+
+
+def test_a_traceback_is_shown_only_for_debug(modelmgr: Program) -> None:
+    modelmgr("init")
+
+    assert "Traceback" not in modelmgr("init").stderr
+    debugged = modelmgr("init", "--debug")
+    assert "Traceback" in debugged.stderr
+    assert debugged.returncode == 2
+
+
+def test_a_closed_stdout_is_no_error_of_ours(tmp_path: Path) -> None:
+    # GIVEN a reader that goes away before anything is written
+    reading, writing = os.pipe()
+    os.close(reading)
+
+    # WHEN the program writes
+    with os.fdopen(writing, "w") as pipe:
+        finished = subprocess.run(  # noqa: S603  # our own program
+            [*COMMAND, "schema", "costs"],
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+            env=clean_environment(),
+        )
+
+    # THEN it ends as if it had been read
+    assert (finished.returncode, finished.stderr) == (0, "")
+
+
+def test_a_full_disk_behind_stdout_is_told(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        finished = subprocess.run(  # noqa: S603  # our own program
+            [*COMMAND, "schema", "costs"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+            env=clean_environment(),
+        )
+
+    assert finished.returncode == 2
+    assert "No space left on device" in finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "flags", "coloured"),
+    [
+        ({}, (), False),
+        ({"FORCE_COLOR": "1"}, (), True),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, (), False),
+        ({"FORCE_COLOR": "1"}, ("--no-color",), False),
+    ],
+)
+def test_colour_follows_the_flag_then_the_environment_then_the_stream(
+    modelmgr: Program, environment: dict[str, str], flags: tuple[str, ...], coloured: bool
+) -> None:
+    finished = modelmgr("--help", *flags, environment=environment)
+    refused = modelmgr("nonsense", *flags, environment=environment)
+
+    assert ("\x1b[" in finished.stdout) is coloured
+    assert ("\x1b[" in refused.stderr) is coloured
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_get_command_names_without_importing_commands(modelmgr: Program, shell: str) -> None:
+    finished = modelmgr(
+        environment={
+            "_MODELMGR_COMPLETE": f"complete_{shell}",
+            "_TYPER_COMPLETE_ARGS": "modelmgr pro",
+            "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+            "COMP_WORDS": "modelmgr pro",
+            "COMP_CWORD": "1",
+        }
+    )
+
+    assert finished.returncode == 0, finished.stderr
+    assert "profile" in finished.stdout
+    assert "doctor" not in finished.stdout
+
+
+def test_shells_get_the_options_of_a_command(modelmgr: Program) -> None:
+    finished = modelmgr(
+        environment={
+            "_MODELMGR_COMPLETE": "complete_bash",
+            "COMP_WORDS": "modelmgr init --fo",
+            "COMP_CWORD": "2",
+        }
+    )
+
+    assert finished.stdout.split() == ["--force"]
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (errors.UsageError("x"), Outcome.BAD_INPUT),
+        (errors.InputError("x", path="f", line=3), Outcome.BAD_INPUT),
+        (errors.DoesNotFitError("x"), Outcome.DOES_NOT_FIT),
+        (errors.OutOfMemoryError("x"), Outcome.DOES_NOT_FIT),
+        (errors.WorkerDiedError("x"), Outcome.NOTHING_MEASURED),
+        (errors.DeviceLostError("x"), Outcome.NOTHING_MEASURED),
+        (errors.ForeignLoadError("x"), Outcome.NOTHING_MEASURED),
+        (errors.InvalidTransitionError("x"), Outcome.INTERNAL_ERROR),
+        (PermissionError(13, "Permission denied", "/f"), Outcome.BAD_INPUT),
+        (ZeroDivisionError("x"), Outcome.INTERNAL_ERROR),
+    ],
+)
+def test_every_error_has_its_exit_status(error: Exception, outcome: Outcome) -> None:
+    assert explain(error)[0] is outcome
+
+
+def test_a_bug_of_ours_asks_to_be_reported() -> None:
+    _, message = explain(KeyError("resident"))
+
+    assert message.splitlines()[0] == "unexpected KeyError: 'resident'"
+    assert "--debug" in message
+
+
+@pytest.mark.parametrize(
+    ("kinds", "did_not_fit", "outcome"),
+    [
+        (set[str](), False, Outcome.FINE),
+        ({"ModelLoadError", "MissingPackageError"}, False, Outcome.BAD_INPUT),
+        ({"ModelLoadError", "WorkerDiedError"}, False, Outcome.NOTHING_MEASURED),
+        ({"ModelLoadError"}, True, Outcome.DOES_NOT_FIT),
+    ],
+)
+def test_models_that_failed_decide_how_a_profile_ended(
+    kinds: set[str], did_not_fit: bool, outcome: Outcome
+) -> None:
+    assert outcome_of_failures(frozenset(kinds), did_not_fit=did_not_fit) is outcome
+
+
+def test_text_from_elsewhere_cannot_steer_the_terminal() -> None:
+    assert printable("a\x1b[31mb\nc\td\x07") == "a\\x1b[31mb\nc\td\\x07"
