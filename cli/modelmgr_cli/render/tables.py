@@ -31,7 +31,7 @@ from modelmgr.units import format_bytes
 from modelmgr_cli.render import cells
 from modelmgr_cli.terminal import printable
 
-_TAG_MIN, _TAG_MAX = 10, 40
+_TAG_MIN, _TAG_ROOM = 10, 24  # the least a tag gets; what columns of less worth leave it
 _GAP = 2
 
 
@@ -205,7 +205,8 @@ def _costs(models: Mapping[str, ModelCost], width: int) -> Table:
 
 def _fitting(models: Mapping[str, ModelCost], width: int) -> list[_Column]:
     """Return the columns that fit beside the tags, dropping the highest ranks first."""
-    room = width - max(_TAG_MIN, min(_TAG_MAX, *(len(tag) for tag in models), 16))
+    longest = max(len(tag) for tag in models)
+    room = width - max(_TAG_MIN, min(longest, _TAG_ROOM))
     chosen: list[_Column] = []
     for column in sorted(_COLUMNS, key=lambda candidate: candidate.rank):
         if column.rank == 0 or room >= sum(c.width + _GAP for c in (*chosen, column)):

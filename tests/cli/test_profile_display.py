@@ -1,0 +1,175 @@
+"""What ``profile`` shows while it works: a live display on a terminal, a log elsewhere."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import subprocess
+import sys
+
+import msgspec
+from rich.console import Console
+
+from modelmgr.records.costs import CostError, ModelCost
+from modelmgr.units import GIB, NS_PER_S
+from modelmgr_cli.render.progress import LiveDisplay, Progress, finished_line
+from support.command_line import clean_environment, make_cost
+
+_SCRIPT = """
+import sys
+from support.command_line import make_cost
+from modelmgr_cli.render.progress import display_for
+from modelmgr_cli.terminal import Terminal
+with display_for(Terminal(quiet="quiet" in sys.argv, verbose="verbose" in sys.argv)) as display:
+    display.run_started(("bert", "t5"), device="host", limit_bytes=8 * 1024**3)
+    display.model_started("bert", steps=2)
+    display.step_started("bert", "load 1/1")
+    display.memory_read(2 * 1024**3, 8 * 1024**3)
+    display.noticed("something else moved the memory")
+    display.model_finished("bert", make_cost(417.6, 171.3, 145.1))
+print("the result")
+"""
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.now_ns = 0
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+
+def _run(*flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603  # our own program
+        [sys.executable, "-c", _SCRIPT, *flags],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=clean_environment(PYTHONPATH=os.pathsep.join(sys.path)),
+    )
+
+
+def _run_on_a_terminal(columns: int) -> tuple[str, str]:
+    """Run with stderr on a terminal and return what stdout and the terminal got."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(  # noqa: S603  # our own program
+        [sys.executable, "-c", _SCRIPT],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+        env=clean_environment(
+            PYTHONPATH=os.pathsep.join(sys.path), TERM="xterm-256color", COLUMNS=str(columns)
+        ),
+    ) as process:
+        os.close(theirs)
+        seen = b""
+        try:
+            while chunk := os.read(ours, 65536):
+                seen += chunk
+        except OSError:
+            pass  # Linux says EIO when the other side of a terminal closed
+        os.close(ours)
+        out, _ = process.communicate(timeout=60)
+    return out, seen.decode()
+
+
+def test_a_log_has_a_line_for_each_model_on_stderr_and_nothing_on_stdout() -> None:
+    finished = _run()
+
+    assert finished.stdout == "the result\n"
+    lines = [line.partition("] ")[2] or line for line in finished.stderr.splitlines()]
+    assert lines == [
+        "measuring 2 models on host, limit 8.0 GiB",
+        "1/2 bert: 2 steps",
+        "warning: something else moved the memory",
+        "1/2 ok bert: resident 563.9 MiB, peak 738.6 MiB, load 1.23 s, took "
+        + lines[3].partition("took ")[2],
+    ]
+    assert "\x1b" not in finished.stderr
+
+
+def test_verbose_logs_every_step_and_quiet_only_warnings() -> None:
+    assert "1/2 bert: step 1/2: load 1/1" in _run("verbose").stderr
+    assert _run("quiet").stderr == "warning: something else moved the memory\n"
+
+
+def test_a_terminal_gets_the_live_display_and_gets_its_cursor_back() -> None:
+    out, seen = _run_on_a_terminal(80)
+
+    assert out == "the result\n"
+    assert "✓" in seen
+    assert "bert: resident 563.9 MiB" in seen
+    assert seen.rindex("\x1b[?25h") > seen.rindex("\x1b[?25l")  # shown again after it was hidden
+
+
+def test_the_live_display_shows_model_step_memory_and_time_within_the_width() -> None:
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    display = LiveDisplay(console)
+    display.run_started(("bert", "t5"), device="host", limit_bytes=8 * GIB)
+    display.model_started("bert", steps=4)
+    display.step_started("bert", "batch_size=4 sequence_length=128")
+    display.memory_read(6 * GIB, 8 * GIB)
+    display.memory_read(2 * GIB, 8 * GIB)
+
+    with console.capture() as capture:
+        console.print(display)
+    lines = capture.get().splitlines()
+
+    assert lines[0].split() == [
+        "1/2", "bert", "batch_size=4", "sequence_length=128", "step", "1", "of", "4",
+    ]  # fmt: skip
+    assert "time left not known yet" in lines[1]
+    assert "2.0 GiB of 8.0 GiB on host, highest 6.0 GiB" in lines[2]
+    assert lines[2].count("━") == round(0.25 * (lines[2].count("━") + lines[2].count("┄")))
+    assert all(len(line) <= 80 for line in lines)
+
+
+def test_the_time_left_is_told_only_from_what_was_measured() -> None:
+    clock = _Clock()
+    progress = Progress(clock)
+    progress.run_started(("a", "b", "c"), device="host", limit_bytes=1)
+    progress.model_started("a", steps=2)
+    assert progress.left_ns is None
+
+    clock.now_ns = 10 * NS_PER_S
+    progress.model_finished()
+    assert progress.left_ns == 20 * NS_PER_S
+
+    progress.model_started("b", steps=2)
+    clock.now_ns = 14 * NS_PER_S
+    assert progress.left_ns == 16 * NS_PER_S
+
+    clock.now_ns = 60 * NS_PER_S  # b takes longer than a did: c's share is what is left
+    assert progress.left_ns == 10 * NS_PER_S
+
+
+def test_the_share_done_grows_within_a_model() -> None:
+    progress = Progress(_Clock())
+    progress.run_started(("a", "b"), device="host", limit_bytes=1)
+    progress.model_started("a", steps=4)
+    shares = [progress.fraction]
+    for step in ("1", "2", "3"):
+        progress.step_started(step)
+        shares.append(progress.fraction)
+    progress.model_finished()
+    shares.append(progress.fraction)
+
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0.0, 0.5)
+
+
+def test_a_failed_model_is_told_with_the_first_line_of_its_reason() -> None:
+    failed = ModelCost(error=CostError(kind="OutOfMemoryError", message="asked for 9 GiB\nmore"))
+
+    assert finished_line("big", failed, 1) == "big: OutOfMemoryError: asked for 9 GiB"
+
+
+def test_a_sampled_figure_is_marked_in_the_log_too() -> None:
+    cost = make_cost(417.6, 171.3, 145.1)
+    assert cost.peak_bytes is not None
+    sampled = msgspec.structs.replace(
+        cost, peak_bytes=msgspec.structs.replace(cost.peak_bytes, evidence="sampled")
+    )
+
+    assert "peak ~738.6 MiB" in finished_line("bert", sampled, 1)
