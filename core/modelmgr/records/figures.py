@@ -58,8 +58,8 @@ def figures(cost: ModelCost) -> Iterator[Figure]:
 
 
 def shape_name(dims: dict[str, int]) -> str:
-    """Return ``batch_size=4 sequence_length=128``."""
-    return " ".join(f"{name}={size}" for name, size in dims.items())
+    """Return ``batch_size=4 sequence_length=128``, whatever the order of the dimensions."""
+    return " ".join(f"{name}={size}" for name, size in sorted(dims.items()))
 
 
 def _shape_figures(index: int, shape: ShapeCost) -> Iterator[Figure]:

@@ -45,7 +45,9 @@ Bytes = Annotated[
         description="a size with its unit such as '500 MiB'",
         examples=["500 MiB"],
         # Only for editors: `units.parse_bytes` is what checks it, with better words.
-        extra_json_schema={"pattern": r"^\s*\+?[0-9.]+([eE][+-]?[0-9]+)?\s*([KkMmGgTt][Ii]?)?[Bb]"},
+        extra_json_schema={
+            "pattern": r"^\s*\+?[0-9.]+([eE][+-]?[0-9]+)?\s*([KkMmGgTt][Ii]?)?[Bb]\s*$"
+        },
     ),
 ]
 Duration = Annotated[
