@@ -1,5 +1,97 @@
-"""Measure, place and schedule several models on one accelerator."""
+"""Measure, place and schedule several models on one accelerator.
+
+The public names are imported when they are first asked for, so that ``import modelmgr``, and with
+it the command line's ``--help``, costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from modelmgr._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from modelmgr.devices.monitor import GPUMonitor
+    from modelmgr.errors import (
+        AcquireTimeoutError,
+        DeviceError,
+        DeviceLostError,
+        DoesNotFitError,
+        ForeignLoadError,
+        InferenceError,
+        InputError,
+        InvalidTransitionError,
+        LeaseError,
+        ManagerClosedError,
+        MeasurementError,
+        MissingPackageError,
+        ModelLoadError,
+        ModelmgrError,
+        OutOfMemoryError,
+        ReadingError,
+        ShutdownTimeoutError,
+        UsageError,
+        WorkerDiedError,
+        WorkerError,
+        WorkerProtocolError,
+        WorkerTimeoutError,
+    )
+    from modelmgr.estimation.estimator import ResourceEstimator
+    from modelmgr.records.costs import CostDatabase
+    from modelmgr.runtime.lease import Lease
+    from modelmgr.runtime.manager import ModelManager
+    from modelmgr.scheduling.queue import QueueTicket
+
+__all__ = [
+    "AcquireTimeoutError",
+    "CostDatabase",
+    "DeviceError",
+    "DeviceLostError",
+    "DoesNotFitError",
+    "ForeignLoadError",
+    "GPUMonitor",
+    "InferenceError",
+    "InputError",
+    "InvalidTransitionError",
+    "Lease",
+    "LeaseError",
+    "ManagerClosedError",
+    "MeasurementError",
+    "MissingPackageError",
+    "ModelLoadError",
+    "ModelManager",
+    "ModelmgrError",
+    "OutOfMemoryError",
+    "QueueTicket",
+    "ReadingError",
+    "ResourceEstimator",
+    "ShutdownTimeoutError",
+    "UsageError",
+    "WorkerDiedError",
+    "WorkerError",
+    "WorkerProtocolError",
+    "WorkerTimeoutError",
+    "__version__",
+]
+
+_HOMES = {
+    "CostDatabase": "modelmgr.records.costs",
+    "GPUMonitor": "modelmgr.devices.monitor",
+    "Lease": "modelmgr.runtime.lease",
+    "ModelManager": "modelmgr.runtime.manager",
+    "QueueTicket": "modelmgr.scheduling.queue",
+    "ResourceEstimator": "modelmgr.estimation.estimator",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from where it lives."""
+    if name not in __all__:
+        raise AttributeError(f"module 'modelmgr' has no attribute {name!r}")
+    return getattr(import_module(_HOMES.get(name, "modelmgr.errors")), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

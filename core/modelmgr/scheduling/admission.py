@@ -123,7 +123,7 @@ class Admission:
     def too_large_for_all(self, ticket: Ticket) -> int | None:
         """Return the needed bytes where no device could hold the model even when empty."""
         costs = self._models[ticket.tag].costs
-        if costs is None:
+        if costs is None or not all(device.ledger.known for device in self._devices):
             return None
         needed = costs.needed_bytes
         if any(needed <= device.ledger.limit_bytes for device in self._devices):

@@ -302,6 +302,14 @@ class Scheduler:
             self._settle_if_covered(self.copies[number])
         return self._finish()
 
+    def resize(self, device: int, now_ns: int, total_bytes: int, limit_bytes: int) -> list[Action]:
+        """A device turned out to have another size: the first good reading of one, mostly."""
+        self._begin(now_ns)
+        ledger = self.devices[device].ledger
+        ledger.total_bytes = total_bytes
+        ledger.limit_bytes = limit_bytes
+        return self._finish()
+
     def reading_failed(self, device: int, now_ns: int, reason: str) -> list[Action]:
         """A reading failed: admission goes on with the last good one, and nothing gets freer."""
         self._begin(now_ns)
@@ -691,11 +699,15 @@ class Scheduler:
         )
 
     def _settle_if_covered(self, copy: Copy) -> None:
-        """End a reservation once a reading taken after the load stands for it."""
+        """End a reservation once a reading taken after the load stands for it.
+
+        Of a model whose cost is still unknown, the copy settles but the reservation stays.
+        """
         ledger = self.devices[copy.device].ledger
-        if copy.model.costs is None or not ledger.covers(copy.number):
+        if not ledger.covers(copy.number):
             return
-        ledger.settle(copy.number)
+        if copy.model.costs is not None:
+            ledger.settle(copy.number)
         if copy.state is CopyState.SETTLING:
             copy.take(CopyEvent.SETTLED)
 

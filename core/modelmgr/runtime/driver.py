@@ -1,0 +1,533 @@
+"""The threaded driver of the scheduler: a lock, a clock, waiting threads, real loads and unloads.
+
+The lock guards the scheduler and the tables beside it, and nothing else: it is never held while a
+loader, an unload or a device reading runs. Loaders run in the thread that acquires. Unloads run in
+threads of their own, so that neither a release nor a hit waits for one. One watching thread reads
+the devices and calls ``deadline`` while somebody waits or memory is on its way; it ends when there
+is nothing to watch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from modelmgr.devices.reading import MemoryReader, MemoryReading
+from modelmgr.errors import (
+    AcquireTimeoutError,
+    DeviceError,
+    DoesNotFitError,
+    LeaseError,
+    ManagerClosedError,
+    ModelLoadError,
+    UsageError,
+)
+from modelmgr.runtime.lease import Lease
+from modelmgr.runtime.measurement import JobMeasurement
+from modelmgr.scheduling.actions import Action, Grant, Refusal, Reject, StartLoad, StartUnload
+from modelmgr.scheduling.scheduler import Scheduler
+from modelmgr.units import NS_PER_S, format_bytes
+
+_LOG = logging.getLogger("modelmgr")
+Loader = Callable[[], Any]
+# How long the watching thread stays once there is nothing to watch.
+_IDLE_WATCH_S = 1.0
+# A stated size shows no load: a model that was measured there would look as if it cost nothing.
+_NEVER_READ = frozenset({"fixed", "virtual"})
+_OUT_OF_MEMORY_NAMES = frozenset({"OutOfMemoryError", "MemoryError"})
+
+
+@dataclass(slots=True)
+class Loaded:
+    """One loaded copy: the instance and what has to be known to unload it."""
+
+    instance: Any
+    tag: str
+    device: int
+    own_process: bool
+    pid: int | None
+    measurement: JobMeasurement | None = None
+    lease: Lease | None = None
+
+
+class _Waiter:
+    """Where a waiting thread gets its ticket's actions."""
+
+    __slots__ = ("_ready", "actions", "error")
+
+    def __init__(self) -> None:
+        self.actions: deque[Grant | StartLoad | Reject] = deque()
+        self._ready = threading.Event()
+        self.error: BaseException | None = None
+
+    def put(self, action: Grant | StartLoad | Reject) -> None:
+        self.actions.append(action)
+        self._ready.set()
+
+    def wait(self, timeout_s: float | None) -> None:
+        if not self.actions:
+            self._ready.wait(timeout_s)
+        self._ready.clear()
+
+
+class Driver:
+    """Runs a scheduler for real.
+
+    Args:
+        scheduler: the brain; this driver alone calls it.
+        readers: one reader for each of the scheduler's devices, in order.
+        unload: what to do with an instance that goes; None calls its ``close`` where it has one.
+        poll_interval_s: how often devices are read while somebody waits.
+        before_load: called with a tag, under the lock, before a request that is no hit.
+        measured: called with a tag, the measurement and the instance when an unknown model's first
+            job ends; what it returns is called under the lock and answers with what follows.
+        observed: called with every action, in order, under the lock.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        readers: Sequence[MemoryReader],
+        *,
+        unload: Callable[[Any], None] | None,
+        poll_interval_s: float,
+        before_load: Callable[[str], list[Action]],
+        measured: Callable[[str, JobMeasurement, Any], Callable[[], list[Action]]],
+        observed: Callable[[Action], None],
+    ) -> None:
+        self.scheduler = scheduler
+        self.lock = threading.Lock()
+        self.loaded: dict[int, Loaded] = {}
+        self.readers = tuple(readers)
+        self._unload = unload
+        self._poll_interval_s = poll_interval_s
+        self._before_load = before_load
+        self._measured = measured
+        self._observed = observed
+        self._waiters: dict[int, _Waiter] = {}
+        self._changed = threading.Condition(self.lock)
+        self._watcher: threading.Thread | None = None
+        self._loading_here = threading.local()
+        self._read_at_ns = [0] * len(self.readers)
+
+    # Acquiring -------------------------------------------------------------------------------
+
+    def acquire(
+        self,
+        tag: str,
+        loader: Loader,
+        *,
+        timeout_s: float | None,
+        priority: int = 0,
+        worst_case_bytes: int | None = None,
+    ) -> Lease:
+        """Return a lease of a copy of a model; see ``ModelManager.lease``."""
+        if getattr(self._loading_here, "depth", 0):
+            raise UsageError("a loader may not acquire from the manager that is running it")
+        submitted_ns = time.monotonic_ns()
+        deadline_ns = None if timeout_s is None else submitted_ns + round(timeout_s * NS_PER_S)
+        own_process = bool(getattr(loader, "own_process", False))
+        if not self.scheduler.has_idle(tag):
+            self._read_stale()
+        while True:
+            waiter = _Waiter()
+            with self.lock:
+                now_ns = time.monotonic_ns()
+                if not self.scheduler.has_idle(tag):
+                    self._route(self._before_load(tag))
+                num, actions = self.scheduler.request(
+                    tag,
+                    now_ns,
+                    priority=priority,
+                    deadline_ns=deadline_ns,
+                    worst_case_bytes=worst_case_bytes,
+                    own_process=own_process,
+                )
+                self._waiters[num] = waiter
+                self._route(actions)
+            lease = self._wait(num, loader, waiter, deadline_ns)
+            if not self._died_idle(lease):
+                return lease
+
+    def _wait(self, num: int, loader: Loader, waiter: _Waiter, deadline_ns: int | None) -> Lease:
+        """Do what the scheduler orders for a ticket until it is granted or refused."""
+        try:
+            while True:
+                if not waiter.actions:
+                    self._watch()
+                    timeout_s = None
+                    if deadline_ns is not None:
+                        timeout_s = max(0.0, (deadline_ns - time.monotonic_ns()) / NS_PER_S)
+                    waiter.wait(timeout_s)
+                if not waiter.actions:
+                    self._tell(self.scheduler.deadline)
+                    continue
+                # It stays first in line until it is dealt with, should this thread be interrupted.
+                action = waiter.actions[0]
+                if isinstance(action, Grant):
+                    lease = self._lease(action)
+                    waiter.actions.popleft()
+                    return lease
+                if isinstance(action, Reject):
+                    raise self._refusal(action, waiter)  # noqa: TRY301 - one place gives up
+                self._load(action, loader, waiter)
+                waiter.actions.popleft()
+        except BaseException:
+            self._give_up(num, waiter)
+            raise
+        finally:
+            with self.lock:
+                self._waiters.pop(num, None)
+
+    def _give_up(self, num: int, waiter: _Waiter) -> None:
+        """End a ticket whose thread leaves; a grant that came meanwhile goes back."""
+
+        def end(now_ns: int) -> list[Action]:
+            actions = self.scheduler.cancel(num, now_ns)
+            for action in waiter.actions:
+                if isinstance(action, Grant):
+                    actions += self.scheduler.release(action.copy, action.lease, now_ns)
+                elif isinstance(action, StartLoad):
+                    actions += self.scheduler.load_failed(action.copy, now_ns, "its caller left")
+            return actions
+
+        self._tell(end)
+
+    def _lease(self, grant: Grant) -> Lease:
+        with self.lock:
+            loaded = self.loaded[grant.copy]
+            thread = threading.current_thread()
+            lease = Lease(
+                tag=grant.tag,
+                device=self.scheduler.devices[grant.device].name,
+                copy=grant.copy,
+                serial=grant.lease,
+                hit=grant.hit,
+                holder=thread.name,
+                holder_ident=thread.ident or 0,
+                instance=loaded.instance,
+                let_go=self.release,
+            )
+            loaded.lease = lease
+            return lease
+
+    def _refusal(self, action: Reject, waiter: _Waiter) -> BaseException:
+        tag, message = action.tag, action.message
+        match action.refusal:
+            case Refusal.LOAD_FAILED:
+                return waiter.error or ModelLoadError(f"loading {tag!r} failed: {message}")
+            case Refusal.TIMED_OUT:
+                return AcquireTimeoutError(f"Timeout waiting to acquire model: {tag!r}, {message}")
+            case Refusal.CLOSED:
+                return ManagerClosedError(f"the manager was shut down; {tag!r} was not acquired")
+            case Refusal.DOES_NOT_FIT:
+                needed = self.scheduler.model(tag).costs
+                needed_bytes = None if needed is None else needed.needed_bytes
+                limit_bytes = max(d.ledger.limit_bytes for d in self.scheduler.devices)
+                return DoesNotFitError(
+                    f"{tag!r} can never fit: it needs {format_bytes(needed_bytes)} and the largest "
+                    f"limit is {format_bytes(limit_bytes)}; nothing was evicted for it",
+                    tag=tag,
+                    needed_bytes=needed_bytes,
+                    limit_bytes=limit_bytes,
+                )
+            case Refusal.CANCELLED:
+                return AcquireTimeoutError(f"Timeout waiting to acquire model: {tag!r}, cancelled")
+
+    # Loading ---------------------------------------------------------------------------------
+
+    def _load(self, action: StartLoad, loader: Loader, waiter: _Waiter) -> None:
+        """Run the loader for a copy and tell the scheduler how it ended."""
+        reader = self.readers[action.device]
+        own_process = bool(getattr(loader, "own_process", False))
+        if not own_process and reader.description.kind == "host":
+            with contextlib.suppress(DeviceError):
+                reader.track(os.getpid())
+        measurement = None
+        if action.isolated and reader.description.kind not in _NEVER_READ:
+            measurement = JobMeasurement(reader, patience_s=2 * self._poll_interval_s)
+        self._loading_here.depth = getattr(self._loading_here, "depth", 0) + 1
+        try:
+            instance = loader()
+        except BaseException as error:
+            waiter.error = error
+            out_of_memory = _is_out_of_memory(error)
+            message = f"{type(error).__name__}: {error}"
+            self._tell(
+                lambda now_ns: self.scheduler.load_failed(
+                    action.copy, now_ns, message, out_of_memory=out_of_memory
+                )
+            )
+            if not isinstance(error, Exception):
+                raise
+            return
+        finally:
+            self._loading_here.depth -= 1
+        pid = getattr(instance, "pid", None) if own_process else None
+        if isinstance(pid, int):
+            with contextlib.suppress(DeviceError):
+                reader.track(pid)
+        else:
+            pid = None
+        try:
+            if measurement is not None:
+                measurement.loaded()
+            loaded = Loaded(instance, action.tag, action.device, own_process, pid, measurement)
+            with self.lock:
+                self.loaded[action.copy] = loaded
+                self._route(self.scheduler.load_finished(action.copy, time.monotonic_ns()))
+        except BaseException:
+            if action.copy not in self.loaded:
+                self._close(instance, action.tag)
+                self._tell(lambda now: self.scheduler.load_failed(action.copy, now, "interrupted"))
+            raise
+        self.read(action.device)
+
+    def _died_idle(self, lease: Lease) -> bool:
+        """Say whether a granted copy's process had died while nobody held it; it is gone then."""
+        loaded = self.loaded.get(lease.copy)
+        if loaded is None or not loaded.own_process or getattr(loaded.instance, "alive", True):
+            return False
+        self._lose(lease.copy)
+        return True
+
+    def _lose(self, copy: int) -> None:
+        def lost(now_ns: int) -> list[Action]:
+            self._forget(copy)
+            return self.scheduler.worker_lost(copy, now_ns)
+
+        self._tell(lost)
+
+    # Releasing -------------------------------------------------------------------------------
+
+    def release(self, lease: Lease) -> None:
+        """Give a lease's copy back; called by the lease itself, once."""
+        loaded = self.loaded.get(lease.copy)
+        if loaded is None or loaded.lease is not lease:
+            return  # its worker was lost meanwhile, and the lease with it
+        if loaded.own_process and not getattr(loaded.instance, "alive", True):
+            self._lose(lease.copy)
+            return
+        measurement, loaded.measurement = loaded.measurement, None
+        learn: Callable[[], list[Action]] | None = None
+        if measurement is not None:
+            learn = self._measured(lease.tag, measurement, loaded.instance)
+        with self.lock:
+            if learn is not None:
+                self._route(learn())
+            loaded.lease = None
+            self._route(self.scheduler.release(lease.copy, lease.serial, time.monotonic_ns()))
+
+    def release_instance(self, tag: str, instance: object) -> None:
+        """Release the lease under which an instance is held; LeaseError where there is none."""
+        with self.lock:
+            held = [
+                loaded.lease
+                for loaded in self.loaded.values()
+                if loaded.instance is instance and loaded.lease is not None
+            ]
+        for lease in held:
+            if lease.tag == tag:
+                lease.release()
+                return
+        if held:
+            raise LeaseError(
+                f"the instance is held as {held[0].tag!r}, not as {tag!r}: nothing was released"
+            )
+        raise LeaseError(
+            f"no lease of {tag!r} holds this instance: it was released before, or never acquired"
+        )
+
+    # Unloading -------------------------------------------------------------------------------
+
+    def _start_unload(self, action: StartUnload) -> None:
+        loaded = self.loaded.get(action.copy)
+        thread = threading.Thread(
+            target=self._unload_copy,
+            args=(action, loaded),
+            name=f"modelmgr-unload-{action.tag}",
+            daemon=True,
+        )
+        thread.start()
+
+    def _unload_copy(self, action: StartUnload, loaded: Loaded | None) -> None:
+        gone = False
+        if loaded is not None:
+            self._close(loaded.instance, action.tag)
+            gone = loaded.own_process and not getattr(loaded.instance, "alive", False)
+            if loaded.pid is not None and gone:
+                self.readers[loaded.device].untrack(loaded.pid)
+            own_process = loaded.own_process
+            with self.lock:
+                self.loaded.pop(action.copy, None)
+            loaded.instance = None
+            if not own_process:
+                _return_memory()
+        self._tell(
+            lambda now_ns: self.scheduler.unload_finished(action.copy, now_ns, process_gone=gone)
+        )
+        self.read(action.device)
+        self._watch()
+
+    def _close(self, instance: Any, tag: str) -> None:  # noqa: ANN401 - whatever the loader returned
+        try:
+            if self._unload is not None:
+                self._unload(instance)
+            else:
+                close = getattr(instance, "close", None)
+                if callable(close):
+                    close()
+        except Exception:  # noqa: BLE001 - whatever it raises, the copy counts until it is back
+            _LOG.warning(
+                "unloading a copy of %r failed; it counts until its memory is back",
+                tag,
+                exc_info=True,
+            )
+
+    def _forget(self, copy: int) -> None:
+        """Drop a copy whose process is gone. Under the lock."""
+        loaded = self.loaded.pop(copy, None)
+        if loaded is not None and loaded.pid is not None:
+            self.readers[loaded.device].untrack(loaded.pid)
+
+    # Readings and time -----------------------------------------------------------------------
+
+    def read(self, device: int) -> None:
+        """Read one device now and tell the scheduler."""
+        reader = self.readers[device]
+        try:
+            reading = reader.read()
+        except DeviceError as error:
+            reason = str(error)
+            self._tell(lambda now_ns: self.scheduler.reading_failed(device, now_ns, reason))
+            return
+        self._read_at_ns[device] = reading.at_ns
+
+        def tell(now_ns: int) -> list[Action]:
+            ledger = self.scheduler.devices[device].ledger
+            actions: list[Action] = []
+            if reading.total_bytes != ledger.total_bytes:
+                limit_bytes = reading.total_bytes - round(
+                    reading.total_bytes * reader.description.slack
+                )
+                actions += self.scheduler.resize(device, now_ns, reading.total_bytes, limit_bytes)
+            return actions + self.scheduler.memory_reading(
+                device,
+                now_ns,
+                at_ns=reading.at_ns,
+                used_bytes=reading.used_bytes,
+                own_bytes=self._own_bytes(device, reading),
+            )
+
+        self._tell(tell)
+
+    def _own_bytes(self, device: int, reading: MemoryReading) -> dict[int, int] | None:
+        if reading.processes is None:
+            return None
+        return {
+            copy: reading.processes[loaded.pid]
+            for copy, loaded in self.loaded.items()
+            if loaded.device == device
+            and loaded.pid is not None
+            and loaded.pid in reading.processes
+        }
+
+    def _read_stale(self) -> None:
+        """Read every device whose last reading is older than the poll interval."""
+        horizon_ns = time.monotonic_ns() - round(self._poll_interval_s * NS_PER_S)
+        for device, at_ns in enumerate(self._read_at_ns):
+            if at_ns == 0 or at_ns < horizon_ns or self.readers[device].description.kind == "host":
+                self.read(device)
+
+    def _watch(self) -> None:
+        """See to it that the watching thread runs."""
+        with self.lock:
+            if self._watcher is None and self._something_to_watch():
+                self._watcher = threading.Thread(
+                    target=self._run_watcher, name="modelmgr-watch", daemon=True
+                )
+                self._watcher.start()
+
+    def _something_to_watch(self) -> bool:
+        return bool(
+            len(self.scheduler.queue)
+            or self.scheduler.committed_tickets
+            or any(
+                device.ledger.freeing_bytes or device.ledger.unsettled()
+                for device in self.scheduler.devices
+            )
+        )
+
+    def _run_watcher(self) -> None:
+        idle_since: float | None = None
+        while True:
+            with self.lock:
+                busy = self._something_to_watch()
+                if not busy:
+                    idle_since = idle_since or time.monotonic()
+                    if time.monotonic() - idle_since > _IDLE_WATCH_S:
+                        self._watcher = None
+                        return
+                else:
+                    idle_since = None
+                pause_s = self._poll_interval_s
+                due_ns = self.scheduler.next_deadline_ns()
+                if due_ns is not None:
+                    pause_s = min(pause_s, max(0.0, (due_ns - time.monotonic_ns()) / NS_PER_S))
+                self._changed.wait(pause_s)
+            if busy:
+                for device in range(len(self.readers)):
+                    self.read(device)
+            self._tell(self.scheduler.deadline)
+
+    # The door to the scheduler ---------------------------------------------------------------
+
+    def _tell(self, event: Callable[[int], list[Action]]) -> None:
+        """Tell the scheduler something under the lock and see to what follows."""
+        with self.lock:
+            self._route(event(time.monotonic_ns()))
+
+    def tell(self, event: Callable[[int], list[Action]]) -> None:
+        """Tell the scheduler something: ``event`` gets the time and returns the actions."""
+        self._tell(event)
+        self._watch()
+
+    def _route(self, actions: list[Action]) -> None:
+        """Hand each action to the thread that has to act. Under the lock."""
+        for action in actions:
+            self._observed(action)
+            if isinstance(action, StartUnload):
+                self._start_unload(action)
+                continue
+            waiter = self._waiters.get(action.ticket_num)
+            if waiter is not None:
+                waiter.put(action)
+        if actions:
+            self._changed.notify_all()
+
+    def wait_until(self, holds: Callable[[], bool], timeout_s: float | None) -> bool:
+        """Wait until something holds of the scheduler's state, at most so long."""
+        with self._changed:
+            return self._changed.wait_for(holds, timeout_s)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an exception, by whatever framework, means that memory ran out."""
+    return any(kind.__name__ in _OUT_OF_MEMORY_NAMES for kind in type(error).__mro__)
+
+
+def _return_memory() -> None:
+    """Give back what an instance in this process left: its cycles, and CUDA's cached blocks."""
+    gc.collect()
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -1,0 +1,97 @@
+"""A lease: one holder's right to one copy, fenced so that it can end only once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from modelmgr.errors import LeaseError
+
+
+class Lease:
+    """One granted copy. Use it in a ``with`` block, or call ``release`` exactly once.
+
+    A lazy result (a generator) is the caller's to consume before the block ends.
+
+    Attributes:
+        tag: the model.
+        device: the name of the device that the copy is on.
+        copy: the copy's number, never used again after it.
+        serial: what fences this lease within its manager's life.
+        hit: the copy had been loaded before.
+        holder: the name of the thread that acquired it.
+        holder_ident: that thread's identifier.
+        instance: what the loader returned.
+    """
+
+    __slots__ = (
+        "_let_go",
+        "_over",
+        "copy",
+        "device",
+        "hit",
+        "holder",
+        "holder_ident",
+        "instance",
+        "serial",
+        "tag",
+    )
+
+    def __init__(
+        self,
+        *,
+        tag: str,
+        device: str,
+        copy: int,
+        serial: int,
+        hit: bool,
+        holder: str,
+        holder_ident: int,
+        instance: Any,  # noqa: ANN401 - whatever the caller's loader returned
+        let_go: Callable[[Lease], None],
+    ) -> None:
+        self.tag = tag
+        self.device = device
+        self.copy = copy
+        self.serial = serial
+        self.hit = hit
+        self.holder = holder
+        self.holder_ident = holder_ident
+        self.instance: Any = instance
+        self._let_go = let_go
+        self._over = False
+
+    @property
+    def over(self) -> bool:
+        """Whether it was released."""
+        return self._over
+
+    def release(self) -> None:
+        """Give the copy back.
+
+        Raises:
+            LeaseError: it was released before; nothing changed.
+        """
+        if self._over:
+            raise LeaseError(f"this lease of {self.tag!r} (copy {self.copy}) was released before")
+        self._over = True
+        self._let_go(self)
+
+    def __enter__(self) -> Any:  # noqa: ANN401 - whatever the caller's loader returned
+        """Return the instance."""
+        return self.instance
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Release, unless the body did."""
+        if not self._over:
+            self.release()
+
+    def __repr__(self) -> str:
+        state = "over" if self._over else f"held by {self.holder}"
+        return f"<Lease of {self.tag!r} copy {self.copy} on {self.device}, {state}>"

@@ -1,0 +1,433 @@
+"""The public manager: leases of models on shared devices, never more than fits.
+
+It translates between people's units and the scheduler's, and keeps what is public: the monitor, the
+estimator, the snapshot, the evictions. Threads and the lock are ``runtime.driver``'s, decisions are
+``scheduling``'s.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from modelmgr.devices.fixed import FixedReader
+from modelmgr.devices.reading import MemoryReader
+from modelmgr.errors import (
+    DeviceError,
+    ManagerClosedError,
+    ShutdownTimeoutError,
+    UsageError,
+)
+from modelmgr.estimation.estimator import ResourceEstimator
+from modelmgr.records.costs import Eviction, EvictionCandidate
+from modelmgr.records.devices import DeviceDescription
+from modelmgr.runtime.costs import CostsInput, from_estimate, preloaded_costs
+from modelmgr.runtime.driver import Driver, Loader
+from modelmgr.runtime.lease import Lease
+from modelmgr.runtime.measurement import JobMeasurement, own_costs
+from modelmgr.runtime.monitor_reader import Monitor, MonitorReader
+from modelmgr.runtime.snapshot import ManagerSnapshot, take_snapshot
+from modelmgr.scheduling.actions import Action, StartUnload
+from modelmgr.scheduling.admission import IsolationMode
+from modelmgr.scheduling.policies import EvictionPolicy
+from modelmgr.scheduling.scheduler import Scheduler
+from modelmgr.scheduling.settings import SchedulerSettings
+from modelmgr.units import MIB, NS_PER_S
+
+_LOG = logging.getLogger("modelmgr")
+_EVICTIONS_KEPT = 100_000
+_DEFAULT_TIMEOUT = object()
+
+
+class ModelManager:
+    """Shares devices between models: loads, leases and evicts, from any number of threads.
+
+    Args:
+        monitor: watches the one device to manage: anything with ``get_stats()`` in MB.
+        slack_percentage: share of a device that stays free, 0 to 1 (``monitor`` and detected
+            devices; a device description brings its own).
+        poll_interval: seconds between readings while somebody waits.
+        peak_window_seconds: the window of the monitor that is made where none is given.
+        min_data_points: readings before the estimator trusts the aggregates of an unknown model.
+        smoothing_factor: the estimator's, in (0, 1].
+        eviction_cooldown_seconds: how long after its last use a copy is safe from a request for one
+            more copy of another model.
+        min_model_copies: copies of a model that are safe from such a request.
+        wait_timeout_seconds: how long ``acquire_model`` waits; 0 does not wait, None never ends.
+        lock_timeout_seconds: accepted for compatibility; nothing waits for a lock.
+        verbose_logging: log every decision at INFO to the logger ``modelmgr``.
+        estimator: where costs are learned; a new one where none is given.
+        costs: preloaded costs: a ``CostDatabase``, its path, or ``{tag: MB}``.
+        devices: what to manage: descriptions, each gets a reader of its own. Neither ``monitor``
+            nor ``devices`` means every CUDA device, and where there is none the host's memory.
+        readers: readers to use for ``devices``, in order; they stay the caller's to close.
+        policy: ``lru``, ``gdsf``, ``demand-tiers``, ``queue-value`` or an ``EvictionPolicy``.
+        isolation: ``beside`` or ``exclusive``: how an unknown model is measured.
+        max_bypass: how often a waiting request may be passed over.
+        max_model_copies: most copies of one model; None for no ceiling.
+        unload: what to do with an instance that goes; by default its ``close()`` where it has one.
+
+    Raises:
+        UsageError: arguments that contradict each other or are out of range.
+    """
+
+    def __init__(  # noqa: PLR0917 - the original's signature, position by position
+        self,
+        monitor: Monitor | None = None,
+        slack_percentage: float = 0.1,
+        poll_interval: float = 0.5,
+        peak_window_seconds: float = 30.0,
+        min_data_points: int = 5,
+        smoothing_factor: float = 0.2,
+        eviction_cooldown_seconds: float = 10.0,
+        min_model_copies: int = 1,
+        wait_timeout_seconds: float | None = 300.0,
+        lock_timeout_seconds: float = 60.0,
+        verbose_logging: bool = False,
+        *,
+        estimator: ResourceEstimator | None = None,
+        costs: CostsInput = None,
+        devices: Sequence[DeviceDescription] | None = None,
+        readers: Sequence[MemoryReader] | None = None,
+        policy: str | EvictionPolicy = "queue-value",
+        isolation: IsolationMode = "beside",
+        max_bypass: int = 8,
+        max_model_copies: int | None = None,
+        unload: Callable[[Any], None] | None = None,
+    ) -> None:
+        _check_positive("poll_interval", poll_interval)
+        _check_not_negative("eviction_cooldown_seconds", eviction_cooldown_seconds)
+        _check_not_negative("lock_timeout_seconds", lock_timeout_seconds)
+        if wait_timeout_seconds is not None:
+            _check_not_negative("wait_timeout_seconds", wait_timeout_seconds)
+        if not 0 <= slack_percentage < 1:
+            raise UsageError(f"slack_percentage must be in [0, 1), not {slack_percentage}")
+        if monitor is not None and (devices is not None or readers is not None):
+            raise UsageError("give either monitor= (one device) or devices=, not both")
+        settings = SchedulerSettings(
+            policy=policy,
+            isolation=isolation,
+            max_bypass=max_bypass,
+            min_copies=min_model_copies,
+            max_copies=max_model_copies,
+            cooldown_ns=round(eviction_cooldown_seconds * NS_PER_S),
+        )
+        preloaded = preloaded_costs(costs)
+        self.estimator = estimator or ResourceEstimator(
+            smoothing_factor=smoothing_factor,
+            min_data_points=min_data_points,
+            verbose_logging=verbose_logging,
+        )
+        self._verbose = verbose_logging
+        self._wait_timeout_s = wait_timeout_seconds
+        self._started_ns = time.monotonic_ns()
+        self._evictions: deque[Eviction] = deque(maxlen=_EVICTIONS_KEPT)
+        self._shut_down = False
+        self._own_readers: list[MemoryReader] = []
+        self._monitor = monitor
+        self._peak_window_s = peak_window_seconds
+        self._poll_interval_s = poll_interval
+        if monitor is not None:
+            adapter = MonitorReader(monitor, slack=slack_percentage, poll_interval_s=poll_interval)
+            adapter.start()
+            self._own_readers.append(adapter)
+            used: Sequence[MemoryReader] = [adapter]
+        elif readers is not None:
+            used = list(readers)
+        else:
+            self._own_readers = _open_readers(devices, slack_percentage)
+            used = self._own_readers
+        descriptions = [reader.description for reader in used]
+        if devices is not None and readers is not None and len(devices) != len(descriptions):
+            raise UsageError(f"{len(devices)} devices and {len(descriptions)} readers")
+        scheduler = Scheduler(
+            [(d.name, d.total_bytes, d.limit_bytes) for d in descriptions], settings
+        )
+        self._driver = Driver(
+            scheduler,
+            used,
+            unload=unload,
+            poll_interval_s=poll_interval,
+            before_load=self._take_estimate,
+            measured=self._learn,
+            observed=self._observe,
+        )
+        for tag, cost in preloaded.items():
+            self.estimator.set_initial_estimate(tag, cost.peak_bytes / MIB)
+            scheduler.set_costs(tag, cost, self._started_ns)
+        for device in range(len(used)):
+            self._driver.read(device)
+
+    # Acquiring and releasing -----------------------------------------------------------------
+
+    def lease(
+        self,
+        tag: str,
+        loader: Loader,
+        *,
+        timeout: float | object | None = _DEFAULT_TIMEOUT,
+        priority: int = 0,
+        worst_case_mb: float | None = None,
+    ) -> Lease:
+        """Return a lease of a copy of a model, loading one if that is what it takes.
+
+        Args:
+            tag: the model; everything with one tag is interchangeable.
+            loader: makes an instance; runs in the calling thread. One with ``own_process = True``
+                returns an instance in a process of its own (``pid``, ``alive``, ``memory()``).
+            timeout: seconds to wait, instead of ``wait_timeout_seconds``.
+            priority: lower is served first.
+            worst_case_mb: what the model takes at most, should it be unknown, MB.
+
+        Raises:
+            AcquireTimeoutError: the wait ended first.
+            DoesNotFitError: it can never fit; said at once, and nothing was evicted.
+            ManagerClosedError: the manager was shut down.
+            UsageError: called from within a loader of this manager.
+            BaseException: whatever the loader raised, unchanged.
+        """
+        if timeout is _DEFAULT_TIMEOUT:
+            timeout_s = self._wait_timeout_s
+        elif timeout is None or isinstance(timeout, int | float):
+            timeout_s = None if timeout is None else float(timeout)
+        else:
+            raise UsageError(f"timeout must be seconds or None, not {timeout!r}")
+        worst_case_bytes = None
+        if worst_case_mb is not None:
+            _check_positive("worst_case_mb", worst_case_mb)
+            worst_case_bytes = round(worst_case_mb * MIB)
+        return self._driver.acquire(
+            tag,
+            loader,
+            timeout_s=timeout_s,
+            priority=priority,
+            worst_case_bytes=worst_case_bytes,
+        )
+
+    def acquire_model(self, tag: str, loader_func: Loader) -> Any:  # noqa: ANN401 - the loader's
+        """Return an instance of a model; give it back with ``release_model``. See ``lease``."""
+        return self.lease(tag, loader_func).instance
+
+    def release_model(self, tag: str, instance: object) -> None:
+        """Give an instance back.
+
+        Raises:
+            LeaseError: nobody holds it, or it is held under another tag; nothing changed.
+        """
+        self._driver.release_instance(tag, instance)
+
+    # Questions -------------------------------------------------------------------------------
+
+    @property
+    def monitor(self) -> Any:  # noqa: ANN401 - the caller's own, or ours
+        """The monitor that was given; else a ``GPUMonitor`` over the first device."""
+        if self._monitor is None:
+            from modelmgr.devices.monitor import GPUMonitor  # noqa: PLC0415 - rarely asked for
+
+            self._monitor = GPUMonitor(
+                poll_interval=self._poll_interval_s,
+                peak_window_seconds=self._peak_window_s,
+                reader=self._driver.readers[0],
+            )
+        return self._monitor
+
+    def all_models(self, tag: str) -> list[Any]:
+        """Return the loaded instances of a model, in the order in which they were loaded."""
+        with self._driver.lock:
+            return [loaded.instance for loaded in self._driver.loaded.values() if loaded.tag == tag]
+
+    def try_enter_isolation_mode(self, tag: str, ticket_num: int | None) -> bool:
+        """Say whether a model could be measured alone now; changes nothing.
+
+        ``ticket_num`` comes from ``snapshot().queue``; None asks for a newcomer.
+        """
+        with self._driver.lock:
+            plan = self._driver.scheduler.plan_for(tag, ticket_num, time.monotonic_ns())
+            return plan is not None and plan.isolated
+
+    def should_spawn_model(self, tag: str, ticket_num: int | None) -> bool:
+        """Say whether one more copy of a model could be loaded now; changes nothing."""
+        with self._driver.lock:
+            return self._driver.scheduler.plan_for(tag, ticket_num, time.monotonic_ns()) is not None
+
+    def evictions(self) -> tuple[Eviction, ...]:
+        """Return the evictions so far, explained, oldest first (the last 100,000)."""
+        with self._driver.lock:
+            return tuple(self._evictions)
+
+    def snapshot(self) -> ManagerSnapshot:
+        """Return what is loaded, held, queued and reserved at this moment; immutable."""
+        with self._driver.lock:
+            return take_snapshot(self._driver.scheduler, self._driver.loaded, time.monotonic_ns())
+
+    # Orders ----------------------------------------------------------------------------------
+
+    def pin(self, tag: str) -> None:
+        """Never evict copies of this model, loaded or yet to be."""
+        self._driver.tell(lambda now_ns: self._driver.scheduler.pin(tag, now_ns))
+
+    def unpin(self, tag: str) -> None:
+        """Allow evicting copies of this model again."""
+        self._driver.tell(lambda now_ns: self._driver.scheduler.pin(tag, now_ns, pinned=False))
+
+    def force_reset(self) -> None:
+        """Unload idle copies now and held ones when they are released; waiters go on."""
+        self._driver.tell(self._driver.scheduler.reset)
+
+    def shutdown(self, timeout: float | None = None) -> None:
+        """Refuse requests, unload what is idle, wait for holders; a second call waits again.
+
+        Args:
+            timeout: seconds to wait for holders, ``wait_timeout_seconds`` where None; 0 does not
+                wait. Copies that the calling thread itself holds are not waited for.
+
+        Raises:
+            ShutdownTimeoutError: holders were left; their copies go when they are released.
+        """
+        if timeout is not None:
+            _check_not_negative("timeout", timeout)
+        timeout_s = self._wait_timeout_s if timeout is None else timeout
+        self._shut_down = True
+        self._driver.tell(self._driver.scheduler.close)
+        done = self._driver.wait_until(lambda: not self._awaited(), timeout_s)
+        if not done:
+            with self._driver.lock:
+                holders = tuple(
+                    f"{loaded.tag!r} (copy {number}) held by {loaded.lease.holder}"
+                    for number, loaded in self._driver.loaded.items()
+                    if loaded.lease is not None
+                )
+            raise ShutdownTimeoutError(
+                f"still in use after {timeout_s:g} s: {'; '.join(holders) or 'copies unloading'}; "
+                "they are unloaded when they are released",
+                holders=holders,
+            )
+        for reader in self._own_readers:
+            reader.close()
+
+    def _awaited(self) -> list[int]:
+        """Return the copies that a shutdown waits for: all but the calling thread's own."""
+        me = threading.get_ident()
+        return [
+            number
+            for number in self._driver.scheduler.copies
+            if not (
+                (loaded := self._driver.loaded.get(number)) is not None
+                and loaded.lease is not None
+                and loaded.lease.holder_ident == me
+            )
+        ]
+
+    def __enter__(self) -> Self:
+        """Return the manager, or refuse where it was shut down."""
+        if self._shut_down:
+            raise ManagerClosedError("the manager was shut down; make a new one")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Shut down."""
+        self.shutdown()
+
+    # What the driver asks back ---------------------------------------------------------------
+
+    def _take_estimate(self, tag: str) -> list[Action]:
+        """Give the scheduler what the estimator knows, where the scheduler knows nothing."""
+        scheduler = self._driver.scheduler
+        model = scheduler.model(tag)
+        if model.costs is not None or self.estimator.is_unknown(tag):
+            return []
+        costs = from_estimate(self.estimator.estimate(tag), model.load_ns_seen)
+        return [] if costs is None else scheduler.set_costs(tag, costs, time.monotonic_ns())
+
+    def _learn(
+        self, tag: str, measurement: JobMeasurement, instance: object
+    ) -> Callable[[], list[Action]]:
+        """End an unknown model's measurement; the answer takes its figures in, under the lock."""
+        figures = own_costs(instance, measurement.finish())
+
+        def take_in() -> list[Action]:
+            if figures is not None and self.estimator.is_unknown(tag):
+                self.estimator.record_isolation(
+                    tag, figures.resident_bytes or None, figures.peak_bytes
+                )
+            return self._take_estimate(tag)
+
+        return take_in
+
+    def _observe(self, action: Action) -> None:
+        """Log a decision and keep evictions. Under the lock."""
+        if self._verbose:
+            _LOG.info("%s", action)
+        if isinstance(action, StartUnload):
+            self._evictions.append(
+                Eviction(
+                    at_ns=time.monotonic_ns() - self._started_ns,
+                    device=self._driver.scheduler.devices[action.device].name,
+                    tag=action.tag,
+                    copy=action.copy,
+                    reason=action.reason,
+                    requested_by=action.requested_by,
+                    freed_bytes=action.freed_bytes,
+                    candidates=tuple(
+                        EvictionCandidate(
+                            tag=c.tag, copy=c.copy, value=c.value, size_bytes=c.size_bytes
+                        )
+                        for c in action.candidates
+                    ),
+                    chosen=action.chosen,
+                )
+            )
+
+
+def _open_readers(devices: Sequence[DeviceDescription] | None, slack: float) -> list[MemoryReader]:
+    """Open a reader for each device; those of the machine where none are named."""
+    from modelmgr.devices.discovery import discover  # noqa: PLC0415 - opens NVML
+
+    if devices is None:
+        return list(discover(slack=slack))
+    if not devices:
+        raise UsageError("devices= is empty; leave it out to manage what the machine has")
+    opened: list[MemoryReader] = []
+    try:
+        opened.extend(_open(description) for description in devices)
+    except DeviceError:
+        for reader in opened:
+            reader.close()
+        raise
+    return opened
+
+
+def _open(description: DeviceDescription) -> MemoryReader:
+    """Open the reader of one device's kind."""
+    match description.kind:
+        case "cuda":
+            from modelmgr.devices.nvml import NvmlReader  # noqa: PLC0415 - opens NVML
+
+            return NvmlReader(description)
+        case "host":
+            from modelmgr.devices.host import HostReader  # noqa: PLC0415 - reads /proc
+
+            return HostReader(description)
+        case "fixed" | "virtual":
+            return FixedReader(description)
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not math.isfinite(value) or value <= 0:
+        raise UsageError(f"{name} must be a positive number, not {value!r}")
+
+
+def _check_not_negative(name: str, value: float) -> None:
+    if math.isnan(value) or value < 0:
+        raise UsageError(f"{name} must not be negative: {value!r}")

@@ -1,0 +1,118 @@
+"""What a manager measures of an unknown model's first job, alone or beside the residents.
+
+A copy in a process of its own is asked for its own memory. For one that was loaded into this
+process only the device's aggregate readings exist: the reading before the load is the baseline, the
+reading after it gives the resident bytes, the peak while the job ran gives the peak. Deltas stay
+deltas: what was on the device before is never part of the figure. Where a reading fails, nothing is
+concluded.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from modelmgr.devices.reading import MemoryReader
+from modelmgr.errors import DeviceError, ModelmgrError
+from modelmgr.units import MIB, NS_PER_S
+
+# Often enough to see an activation of a few milliseconds, seldom enough to cost nothing:
+# NVML answers in about 10 µs, /proc in about as much.
+_INTERVAL_S = 0.005
+# A model that showed nothing at all is below what readings resolve (nvidia-smi: 1 MiB): not zero.
+_LEAST_BYTES = MIB
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredCosts:
+    """What one copy was seen to take."""
+
+    resident_bytes: int
+    peak_bytes: int
+
+
+class JobMeasurement:
+    """Watches a device from before a load until the first job's end."""
+
+    def __init__(self, reader: MemoryReader, *, patience_s: float) -> None:
+        self._reader = reader
+        self._patience_ns = round(patience_s * NS_PER_S)
+        self._before = self._read()
+        self._after: int | None = None
+        self._peak = 0
+        self._failed = self._before is None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def loaded(self) -> None:
+        """Note that the load ended; from now on the peak is the job's.
+
+        Waits, within the patience, for a reading that was begun after the load: one of a monitor
+        that polls in its own time may be older.
+        """
+        self._after = self._read_since(time.monotonic_ns())
+        self._failed = self._failed or self._after is None
+        self._peak = self._after or 0
+        if not self._failed:
+            self._thread = threading.Thread(
+                target=self._sample, name="modelmgr-measurement", daemon=True
+            )
+            self._thread.start()
+
+    def finish(self) -> MeasuredCosts | None:
+        """Return what the copy took, None where a reading failed or nothing could be seen."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        last = self._read()
+        if self._failed or last is None or self._before is None or self._after is None:
+            return None
+        resident = self._after - self._before
+        peak = max(self._peak, last) - self._before
+        peak = max(peak, _LEAST_BYTES)
+        return MeasuredCosts(max(0, min(resident, peak)), peak)
+
+    def _sample(self) -> None:
+        while not self._stop.wait(_INTERVAL_S):
+            used = self._read()
+            if used is not None:
+                self._peak = max(self._peak, used)
+
+    def _read_since(self, since_ns: int) -> int | None:
+        while True:
+            try:
+                reading = self._reader.read()
+            except DeviceError:
+                return None
+            if reading.at_ns >= since_ns:
+                return reading.used_bytes
+            if time.monotonic_ns() - since_ns > self._patience_ns:
+                return None
+            self._stop.wait(_INTERVAL_S)
+
+    def _read(self) -> int | None:
+        try:
+            return self._reader.read().used_bytes
+        except DeviceError:
+            return None
+
+
+def own_costs(instance: Any, measured: MeasuredCosts | None) -> MeasuredCosts | None:  # noqa: ANN401 - any object
+    """Return what a copy in a process of its own says it takes, else what was measured.
+
+    ``instance.memory()`` gives ``resident_bytes`` and ``peak_bytes`` (the kernel's own peak).
+    """
+    memory = getattr(instance, "memory", None)
+    if not callable(memory):
+        return measured
+    try:
+        figures: Any = memory()
+        resident, peak = int(figures.resident_bytes), int(figures.peak_bytes)
+    except (ModelmgrError, AttributeError, TypeError, ValueError, OSError):
+        return measured
+    if peak <= 0:
+        return measured
+    return MeasuredCosts(min(resident, peak), peak)
