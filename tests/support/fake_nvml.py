@@ -179,6 +179,10 @@ class FakeNvml:
         self._state.devices[gpu].mig_mode = 1
         return self._add(total, reserved, used, name, uuid, parent=gpu)
 
+    def remove(self, gpu: int) -> None:
+        """Take a device out of the list."""
+        self._state.devices[gpu].present = 0
+
     def set_memory(
         self,
         gpu: int,

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 
 from modelmgr.devices.host_available import AvailableMemory
-from modelmgr.devices.process_memory import ProcessStatus, process_start_ticks
+from modelmgr.devices.process_memory import ProcessStatus, process_start_ticks, reset_peak
 from modelmgr.devices.reading import MemoryReading
 from modelmgr.errors import ReadingError, UsageError
 from modelmgr.records.devices import DeviceDescription
@@ -50,6 +50,7 @@ class _Tracked:
     start_ticks: int | None
     status: ProcessStatus | None
     baseline_bytes: int = 0
+    peak_started: bool = False
 
 
 class HostReader:
@@ -112,6 +113,28 @@ class HostReader:
             total_bytes=budget_bytes,
             processes=processes,
         )
+
+    def take_peak_bytes(self) -> int | None:
+        """Return the exact peak of this process's part since the last call, and start a new one.
+
+        The kernel keeps one peak for each process, and the peaks of several do not add up to the
+        peak of their sum; a worker's own peak is the worker's to restart. So there is an exact
+        figure only where this process alone is tracked, from the second call on; None otherwise.
+        It restarts this process's VmHWM (``ru_maxrss`` follows). What others took is not in it.
+
+        Raises:
+            ReadingError: this process cannot be read.
+        """
+        with self._lock:
+            own = self._tracked.get(os.getpid())
+            if own is None or own.status is None:
+                return None
+            if len(self._tracked) > 1:
+                own.peak_started = False
+                return None
+            memory = own.status.host_memory()
+            started, own.peak_started = own.peak_started, reset_peak()
+            return max(0, memory.peak_bytes - own.baseline_bytes) if started else None
 
     def track(self, pid: int) -> None:
         """Count a process in from now on; one that is gone already counts as nothing.

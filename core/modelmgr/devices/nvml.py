@@ -1,10 +1,11 @@
 """NVML: the devices that the NVIDIA driver knows and their memory. The sole importer of pynvml.
 
-Every query goes through ``_Session.call``, which turns each NVML error into a failure that
-``nvml_errors`` gives a meaning. Owns the library's start and end: it is initialised at the first query, again after the driver went away and
-after a fork, and shut down when the last reader is closed. It decides nothing about memory.
+Every query goes through ``_Session.call``, which turns an NVML error into an ``NvmlFailure`` that
+``nvml_errors`` gives a meaning. Owns the library's start and end: it is initialised at the first
+query, again after the driver went away and after a fork, and shut down when the last reader is
+closed. It decides nothing about memory.
 
-References: NVML API Reference Guide; nvml.h for the error codes.
+Reference: NVML API Reference Guide.
 """
 
 from __future__ import annotations
