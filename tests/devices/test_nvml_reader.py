@@ -34,7 +34,7 @@ Probe = Callable[..., NvmlProbe]
 def test_one_gpu_is_described_and_read(machine: FakeNvml, probe: Probe) -> None:
     machine.add_gpu(total=24 * GIB, used=3 * GIB, name="Fake RTX 4090", uuid="GPU-abc")
     process = probe()
-    [device] = process.ask("list")
+    [device] = process.ask("devices")
     assert device == {
         "name": "cuda:0",
         "kind": "cuda",
@@ -61,7 +61,7 @@ def test_two_gpus_are_two_devices(machine: FakeNvml, probe: Probe) -> None:
     machine.add_gpu(used=1 * GIB)
     machine.add_gpu(total=80 * GIB, used=2 * GIB)
     process = probe()
-    assert [device["name"] for device in process.ask("list")] == ["cuda:0", "cuda:1"]
+    assert [device["name"] for device in process.ask("devices")] == ["cuda:0", "cuda:1"]
     assert process.ask("read", name="cuda:0")["used_bytes"] == 1 * GIB
     assert process.ask("read", name="cuda:1")["used_bytes"] == 2 * GIB
     assert process.ask("monitors") == ["cuda:0", "cuda:1"]
@@ -130,9 +130,9 @@ def test_a_driver_that_goes_away_and_comes_back_is_read_again(
     for _ in range(2):
         with pytest.raises(ProbeError, match=r"DeviceLostError: .*the driver is not loaded"):
             process.ask("read")
-    assert process.ask("list") == []
+    assert process.ask("devices") == []
     machine.load_driver()
-    assert process.ask("list") != []
+    assert process.ask("devices") != []
     assert process.ask("read")["used_bytes"] == GIB
 
 
@@ -168,7 +168,7 @@ def test_a_lost_gpu_keeps_its_number_and_is_named_in_the_status(
     machine.add_gpu(used=GIB)
     machine.lose(first)
     process = probe()
-    assert [device["name"] for device in process.ask("list")] == ["cuda:1"]
+    assert [device["name"] for device in process.ask("devices")] == ["cuda:1"]
     assert process.ask("read", name="cuda:1")["used_bytes"] == GIB
     status = process.ask("status")
     assert status["available"]
@@ -184,8 +184,8 @@ def test_a_failing_list_is_an_error_and_never_a_machine_without_gpus(
     machine.fail("nvmlDeviceGetCount", UNKNOWN)
     process = probe()
     with pytest.raises(ProbeError, match="ReadingError: the list of devices"):
-        process.ask("list")
-    assert len(process.ask("list")) == 1
+        process.ask("devices")
+    assert len(process.ask("devices")) == 1
 
 
 def test_mig_instances_are_devices_of_their_own(machine: FakeNvml, probe: Probe) -> None:
@@ -194,9 +194,9 @@ def test_mig_instances_are_devices_of_their_own(machine: FakeNvml, probe: Probe)
     machine.mig(gpu, total=5 * GIB, used=1 * GIB)
     machine.mig(gpu, total=10 * GIB, used=2 * GIB, uuid="MIG-second")
     process = probe()
-    names = [device["name"] for device in process.ask("list")]
+    names = [device["name"] for device in process.ask("devices")]
     assert names == ["cuda:0", "cuda:1/mig:0", "cuda:1/mig:1"]
-    device = process.ask("list")[2]
+    device = process.ask("devices")[2]
     assert (device["total_bytes"], device["index"], device["uuid"]) == (10 * GIB, 1, "MIG-second")
     assert process.ask("read", name="cuda:1/mig:1")["used_bytes"] == 2 * GIB
 
@@ -208,7 +208,7 @@ def test_a_gpu_in_mig_mode_with_no_instance_is_named_in_the_status(
     instance = machine.mig(gpu)
     machine.remove(instance)
     process = probe()
-    assert process.ask("list") == []
+    assert process.ask("devices") == []
     assert process.ask("status")["problems"] == [
         "GPU 0: MIG mode is on and no instance was created"
     ]
@@ -221,7 +221,7 @@ def test_unified_memory_is_read_from_the_host_and_never_of_size_zero(
     gpu = machine.add_gpu()
     machine.set_unified(gpu, error_code=error_code)
     process = probe()
-    [device] = process.ask("list")
+    [device] = process.ask("devices")
     page_count, page_size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     assert device["unified"]
     assert device["total_bytes"] == pytest.approx(page_count * page_size, rel=0.01)
@@ -319,7 +319,7 @@ def test_without_a_library_there_is_no_device_and_the_status_says_why(tmp_path: 
     # No library of that name can be loaded, even on a machine that has the real one.
     (tmp_path / "libnvidia-ml.so.1").write_text("no library")
     with NvmlProbe({"LD_LIBRARY_PATH": str(tmp_path)}) as process:
-        assert process.ask("list") == []
+        assert process.ask("devices") == []
         status = process.ask("status")
         assert not status["available"]
         assert "install the NVIDIA driver" in status["reason"]
@@ -333,7 +333,7 @@ def test_a_driver_that_was_updated_under_us_says_what_to_do(
     machine.add_gpu()
     machine.unload_driver(LIB_RM_VERSION_MISMATCH)
     process = probe()
-    assert process.ask("list") == []
+    assert process.ask("devices") == []
     assert "restart" in process.ask("status")["reason"]
 
 
@@ -341,7 +341,7 @@ def test_only_visible_devices_are_listed_in_their_order(machine: FakeNvml, probe
     for number in range(3):
         machine.add_gpu(used=number * GIB, uuid=f"GPU-{number}aaa")
     process = probe(CUDA_VISIBLE_DEVICES="2,GPU-0")
-    devices = process.ask("list")
+    devices = process.ask("devices")
     assert [(d["name"], d["index"]) for d in devices] == [("cuda:0", 2), ("cuda:1", 0)]
     assert process.ask("read", name="cuda:0")["used_bytes"] == 2 * GIB
 
@@ -369,6 +369,23 @@ def test_a_closed_reader_reads_no_more_and_leaves_the_others_alone(
     with pytest.raises(ProbeError, match=r"ReadingError: .*was closed"):
         process.ask("read", name="cuda:0")
     assert process.ask("read", name="cuda:1")["used_bytes"] == 2 * GIB
+
+
+def test_threads_that_find_the_driver_restarted_all_come_to_read_again(
+    machine: FakeNvml, probe: Probe
+) -> None:
+    names = ["cuda:0", "cuda:1", "cuda:2", "cuda:3"]
+    for _ in names:
+        machine.add_gpu(used=GIB)
+    process = probe()
+    for name in names:
+        process.ask("read", name=name)
+    for _ in range(5):
+        machine.load_driver()
+        failures = process.ask("hammer", names=names, times=50)
+        assert 1 <= len(failures) <= 2 * len(names)
+        assert set(failures) == {"DeviceLostError"}
+        assert [process.ask("read", name=name)["used_bytes"] for name in names] == [GIB] * 4
 
 
 def test_a_device_that_is_not_nvmls_is_refused() -> None:

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,6 +19,7 @@ from modelmgr.devices.discovery import discover, open_reader
 from modelmgr.devices.monitor import GPUMonitor
 from modelmgr.devices.nvml import list_devices, nvml_status
 from modelmgr.devices.reading import MemoryReader
+from modelmgr.errors import DeviceError
 
 
 class ProbeError(Exception):
@@ -82,7 +84,7 @@ class _Probe:
         self._readers: dict[str, MemoryReader] = {}
         self._monitor: GPUMonitor | None = None
 
-    def list(self) -> object:
+    def devices(self) -> object:
         return [_plain(device) for device in list_devices()]
 
     def status(self) -> object:
@@ -126,6 +128,21 @@ class _Probe:
                 os._exit(1)
             os._exit(0)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    def hammer(self, names: list[str], times: int) -> object:
+        """Read devices from a thread each; return how many readings failed, and how."""
+        failures: list[str] = []
+
+        def read_all(name: str) -> None:
+            for _ in range(times):
+                try:
+                    self._readers[name].read()
+                except DeviceError as error:
+                    failures.append(type(error).__name__)
+
+        with ThreadPoolExecutor(len(names)) as threads:
+            list(threads.map(read_all, names))
+        return failures
 
     def track(self, name: str, pid: int) -> object:
         self._readers[name].track(pid)

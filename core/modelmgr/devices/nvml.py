@@ -163,6 +163,7 @@ def list_devices(*, slack: float = 0.1) -> tuple[DeviceDescription, ...]:
 
     Raises:
         ReadingError: the driver is there and a query failed: unknown is not the same as none.
+        DeviceLostError: a device went away while it was described.
     """
     _session.acquire()
     try:
