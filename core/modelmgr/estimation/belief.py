@@ -24,7 +24,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modelmgr.estimation.nnls import FloatArray
+from modelmgr.estimation import spd
+from modelmgr.estimation.sparse import SparseRows
+from modelmgr.estimation.spd import FloatArray
 
 RETAINED = 0.9  # of a column's information, at each fold of half a window
 
@@ -72,16 +74,16 @@ class Belief:
         old = self.widened(columns)
         touched = np.flatnonzero(design.any(axis=0))
         precision = forget(old.precision, touched, RETAINED * trust)
-        weighted = design.T * weights
-        moment = precision @ old.center + weighted @ readings
-        precision = precision + weighted @ design
+        rows = SparseRows(design)
+        moment = precision @ old.center + rows.transposed_times(weights * readings)
+        precision = precision + rows.gram(weights)
         precision = (precision + precision.T) / 2.0
         diagonal = np.diagonal(precision).copy()
         diagonal[diagonal <= 0.0] = 1.0
         scale = 1.0 / np.sqrt(diagonal)
         scaled = precision * scale[:, None] * scale
         scaled[np.diag_indices_from(scaled)] += 1e-10
-        step = np.linalg.solve(scaled, scale * (moment - precision @ guess))
+        step = spd.solve(scaled, scale * (moment - precision @ guess))
         return Belief(precision, guess + scale * step)
 
 
@@ -92,6 +94,4 @@ def forget(precision: FloatArray, columns: np.ndarray, retained: float) -> Float
         return precision
     block = precision[np.ix_(known, known)]
     inner = block + np.diag(np.diagonal(block) * (retained / (1.0 - retained)))
-    across = precision[:, known]
-    drifted: FloatArray = precision - across @ np.linalg.solve(inner, across.T)
-    return drifted
+    return precision - spd.gram(spd.whiten(inner, precision[known]))

@@ -15,7 +15,8 @@ unknown.
 What a caller sees is *published*, by these rules:
 
 * Only a model that occurs in new observations is published anew; all others keep their estimate to
-  the bit, however the regression moves.
+  the bit, however the regression moves. (A model that was unknown can become known by observations
+  of those that it was confused with: it has no estimate that could change.)
 * A published aggregate moves by exponential smoothing, as the original's does: each observation of
   the model takes it ``smoothing_factor`` of the remaining way to the regression's figure. The first
   one of an unknown model is taken whole. ``upper_bytes`` never waits for the smoothing to go up.
@@ -105,8 +106,7 @@ class ResourceEstimator:
         Raises:
             ValueError: the cost is NaN, infinite, negative or 0; nothing was changed.
         """
-        size = check_bytes(f"initial estimate (MB) of {tag!r}", cost_mb)
-        size = check_bytes(f"initial estimate of {tag!r}", size * MIB)
+        size = check_bytes(f"initial estimate (MB) of {tag!r}", cost_mb, MIB)
         self._preloads[tag] = size
         self._published[tag] = from_preload(size)
         self._published_at[tag] = self._observations(tag)
@@ -123,8 +123,7 @@ class ResourceEstimator:
                 whole number, a peak that is NaN, infinite, negative or 0; nothing was changed.
         """
         check_counts("active", active_snapshot)
-        size = check_bytes("peak (MB)", peak_memory_mb)
-        size = check_bytes("peak", size * MIB)
+        size = check_bytes("peak (MB)", peak_memory_mb, MIB)
         self._log.add_active(active_snapshot, size)
         self._keep_bounded()
 
@@ -305,7 +304,9 @@ class ResourceEstimator:
         fit = fit_log(log, self._belief or Belief.empty(), self._terms())
         for index, model in fit.models.items():
             tag = log.names[index]
-            if log.observations[index] != self._published_at.get(tag, 0):
+            published = self._published.get(tag)
+            known = published is not None and published.known
+            if not known or log.observations[index] != self._published_at.get(tag, 0):
                 self._publish(tag, index, model, fit)
         self._belief = fit.belief
         del log.rows[: len(log.rows) - fit.kept_rows]
@@ -343,14 +344,16 @@ class ResourceEstimator:
         seen = log.observations[index]
         needed = min(FEWEST_OF_ONE_MODEL, self.min_data_points)
         enough = log.total >= self.min_data_points and seen >= needed
+        previous = self._published.get(tag)
+        known = previous is not None and previous.known
         share = 1.0 - (1.0 - self.smoothing_factor) ** (seen - self._published_at.get(tag, 0))
         self._published[tag] = from_fit(
             model,
             fit,
-            previous=self._published.get(tag),
+            previous=previous,
             share=share,
             shortage=None if enough else f"{seen} observations of it, {log.total} in all: too few",
-            bound=self._bound(index, fit),
+            bound=0.0 if known else self._bound(index, fit),
         )
         self._published_at[tag] = seen
 

@@ -16,10 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from modelmgr.estimation import spd
 from modelmgr.estimation.belief import Belief
 from modelmgr.estimation.identifiability import Information
-from modelmgr.estimation.nnls import BoolArray, FloatArray
+from modelmgr.estimation.nnls import BoolArray
 from modelmgr.estimation.robust import Problem, Solution, solve_robust
+from modelmgr.estimation.sparse import SparseRows
+from modelmgr.estimation.spd import FloatArray
 from modelmgr.estimation.statistics import ObservationLog, active_column, idle_column
 
 FOREIGN_NAME = "the memory of others"
@@ -100,8 +103,8 @@ def fit_log(log: ObservationLog, belief: Belief, terms: list[Term]) -> Fit:
     ]
     unit = float(max(readings.max(initial=0.0), np.abs(belief.center).max(initial=0.0))) or 1.0
     contrasts = _contrasts(layout, terms)
-    unknowns = design @ layout
-    history = layout.T @ belief.precision @ layout
+    unknowns = SparseRows(_merge(design, log, models))
+    history = _merge(_merge(belief.precision, log, models).T, log, models)
     center = _unknowns_of(log, models, belief.center / unit)
     solution = solve_robust(
         Problem(
@@ -109,17 +112,17 @@ def fit_log(log: ObservationLog, belief: Belief, terms: list[Term]) -> Fit:
             readings / unit,
             history,
             center,
-            contrasts,
+            SparseRows(contrasts),
             np.array([term.mean / unit for term in terms]),
             np.array([term.sd / unit for term in terms]),
         )
     )
     information = Information(
-        (unknowns.T * (solution.weights > 0.5)) @ unknowns
+        unknowns.gram((solution.weights > 0.5).astype(np.float64))
         + solution.history_trust * history
         + _measured_information(contrasts, terms)
     )
-    column_costs: FloatArray = layout @ solution.theta * unit
+    column_costs = SparseRows(layout).times(solution.theta) * unit
     kept = len(log.rows)
     if kept >= log.capacity:
         kept = log.capacity // 2
@@ -190,6 +193,23 @@ def _layout(log: ObservationLog, seen: BoolArray) -> tuple[FloatArray, list[int]
     return layout, models
 
 
+def _merge(matrix: FloatArray, log: ObservationLog, models: list[int]) -> FloatArray:
+    """Return ``matrix @ layout``, by adding columns."""
+    firsts = [0]
+    seconds: list[tuple[int, int]] = []  # a loaded copy: idle or at work
+    for index in models:
+        if log.has_idle[index]:
+            seconds.append((len(firsts), active_column(index)))
+            firsts.append(idle_column(index))
+        firsts.append(active_column(index))
+    merged: FloatArray = matrix[:, firsts]
+    if seconds:
+        merged[:, [unknown for unknown, _ in seconds]] += matrix[
+            :, [column for _, column in seconds]
+        ]
+    return merged
+
+
 def _unknowns_of(log: ObservationLog, models: list[int], column_costs: FloatArray) -> FloatArray:
     """Return the unknowns that give these costs by column: the layout's inverse."""
     values: list[float] = [float(column_costs[0])]
@@ -230,8 +250,10 @@ def _read_off(
         return {}
     peaks = layout[[active_column(index) for index in models]]
     residents = layout[[idle_column(index) for index in models]]
-    covariance = np.linalg.inv(solution.precision)
-    variances = np.einsum("ij,jk,ik->i", peaks, covariance, peaks, optimize=True)
+    covariance = spd.inverse(solution.precision)
+    peak_costs = SparseRows(peaks).times(solution.theta) * unit
+    resident_costs = SparseRows(residents).times(solution.theta) * unit
+    variances = SparseRows(peaks).quadratic_forms(covariance)
     determined = information.determines(peaks)
     resident_known = np.zeros(len(models), dtype=np.bool_)
     split = residents.any(axis=1)
@@ -252,11 +274,9 @@ def _read_off(
             names = dict.fromkeys(owners[column] for column in columns)
             confused = tuple(name for name in names if name != log.names[index])
         result[index] = ModelFit(
-            peak=float(peaks[number] @ solution.theta) * unit,
+            peak=float(peak_costs[number]),
             peak_sd=solution.scale * variance**0.5 * unit if judged else None,
-            resident=(
-                float(residents[number] @ solution.theta) * unit if resident_known[number] else None
-            ),
+            resident=(float(resident_costs[number]) if resident_known[number] else None),
             determined=bool(determined[number]),
             confused_with=confused,
             measured_share=min(measured.get(index, 0.0) * variance, 1.0),

@@ -16,7 +16,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from modelmgr.estimation.nnls import BoolArray, FloatArray
+from modelmgr.estimation import spd
+from modelmgr.estimation.nnls import BoolArray
+from modelmgr.estimation.sparse import SparseRows
+from modelmgr.estimation.spd import FloatArray
 
 EPSILON = 1e-10
 NULL_PART = 1e-4  # squared share of a contrast in the null space from which it is not determined
@@ -34,12 +37,12 @@ class Information:
         self._unit: FloatArray = 1.0 / np.sqrt(diagonal)
         scaled = information * self._unit[:, None] * self._unit
         scaled[np.diag_indices_from(scaled)] += EPSILON
-        self._inverse: FloatArray = np.asarray(np.linalg.inv(scaled), dtype=np.float64)
+        self._inverse: FloatArray = spd.inverse(scaled)
 
     def determines(self, contrasts: FloatArray) -> BoolArray:
         """Tell for each row of ``contrasts`` (k, p) whether the information determines it."""
         scaled = contrasts * self._unit
-        null_part = EPSILON * np.einsum("ij,jk,ik->i", scaled, self._inverse, scaled, optimize=True)
+        null_part = EPSILON * SparseRows(scaled).quadratic_forms(self._inverse)
         length = np.einsum("ij,ij->i", scaled, scaled)
         determined: BoolArray = null_part < NULL_PART * length
         return determined
@@ -52,6 +55,6 @@ class Information:
     def gain(self, combinations: FloatArray) -> FloatArray:
         """Return what observing each combination (a row, (k, p)) would remove, per unit of it."""
         scaled = combinations * self._unit
-        variance = np.einsum("ij,jk,ik->i", scaled, self._inverse, scaled, optimize=True)
+        variance = SparseRows(scaled).quadratic_forms(self._inverse)
         gained: FloatArray = variance / np.einsum("ij,ij->i", scaled, scaled)
         return gained

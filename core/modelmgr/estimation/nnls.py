@@ -18,7 +18,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+from modelmgr.estimation import spd
+from modelmgr.estimation.spd import FloatArray
+
 BoolArray = npt.NDArray[np.bool_]
 
 _FULL_EXCHANGES = 3  # Kim and Park's choice for the tries without progress
@@ -42,9 +44,11 @@ def solve_nonnegative(
     gradient_floor = -_TOLERANCE * float(np.abs(moment).max(initial=0.0))
     for _ in range(30 + 10 * size):
         solution = _solve_passive(gram, moment, free)
-        gradient = gram @ solution - moment
         solution_floor = -_TOLERANCE * float(np.abs(solution).max(initial=0.0))
-        broken = np.where(free, solution < solution_floor, gradient < gradient_floor)
+        broken = solution < solution_floor
+        if not free.all():
+            gradient = np.einsum("ij,j->i", gram, solution) - moment
+            broken = np.where(free, broken, gradient < gradient_floor)
         count = int(np.count_nonzero(broken))
         if count == 0:
             return np.maximum(solution, 0.0), free
@@ -62,12 +66,11 @@ def solve_nonnegative(
 
 def _solve_passive(gram: FloatArray, moment: FloatArray, free: BoolArray) -> FloatArray:
     if free.all():
-        whole: FloatArray = np.asarray(np.linalg.solve(gram, moment), dtype=np.float64)
-        return whole
+        return spd.solve(gram, moment)
     solution = np.zeros_like(moment)
     index = np.flatnonzero(free)
     if len(index):
-        solution[index] = np.linalg.solve(gram[np.ix_(index, index)], moment[index])
+        solution[index] = spd.solve(gram[np.ix_(index, index)], moment[index])
     return solution
 
 

@@ -80,7 +80,7 @@ def from_fit(
         previous: what was published before, None for a model new to this.
         share: of the way from the previous peak to the fit's, 0 to 1.
         shortage: why there are too few observations, None where there are enough.
-        bound: what one copy cannot exceed, bytes.
+        bound: what one copy of a model that was not known cannot exceed, bytes.
     """
     sd = model.peak_sd
     reason = shortage or _doubt(model, fit)

@@ -30,7 +30,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modelmgr.estimation.nnls import BoolArray, FloatArray, solve_nonnegative
+from modelmgr.estimation import spd
+from modelmgr.estimation.nnls import BoolArray, solve_nonnegative
+from modelmgr.estimation.sparse import SparseRows
+from modelmgr.estimation.spd import FloatArray
 
 FULL_ABOVE = 2.8
 NONE_ABOVE = 4.5
@@ -59,11 +62,11 @@ class Problem:
         deviations: its standard deviation, shape (k,), all positive.
     """
 
-    design: FloatArray
+    design: SparseRows
     readings: FloatArray
     history: FloatArray
     history_center: FloatArray
-    contrasts: FloatArray
+    contrasts: SparseRows
     means: FloatArray
     deviations: FloatArray
 
@@ -147,7 +150,7 @@ class _Iteration:
         for step in range(_START_STEPS):
             previous = self.theta
             self._solve(weights)
-            size = np.abs(readings - self.problem.design @ self.theta)
+            size = np.abs(readings - self.problem.design.times(self.theta))
             scale = self._scale_of(size)
             if step and float(np.abs(self.theta - previous).max(initial=0.0)) < 1e-2 * scale:
                 break
@@ -186,7 +189,7 @@ class _Iteration:
         )
 
     def _residuals(self) -> FloatArray:
-        return self.problem.readings - self.problem.design @ self.theta
+        return self.problem.readings - self.problem.design.times(self.theta)
 
     def _scale_of(self, sizes: FloatArray) -> float:
         count, unknowns = self.problem.design.shape
@@ -196,8 +199,8 @@ class _Iteration:
     def _final_scale(self) -> tuple[float, float]:
         if not len(self.problem.readings):
             return ROUNDING, 0.0
-        weighted = self.problem.design * self.weights[:, None]
-        used = float(np.trace(np.linalg.solve(self._precision, weighted.T @ self.problem.design)))
+        information = self.problem.design.gram(self.weights)
+        used = float((spd.inverse(self._precision) * information).sum())
         degrees = float(self.weights.sum()) - used
         if degrees < 1e-6:
             return self.scale, 0.0
@@ -208,19 +211,18 @@ class _Iteration:
         problem = self.problem
         if not len(problem.means):
             return
-        away = (problem.contrasts @ self.theta - problem.means) / problem.deviations
+        away = (problem.contrasts.times(self.theta) - problem.means) / problem.deviations
         trust = 1.0 / (1.0 + (away / _CONTRADICTION) ** 2)
         self.term_weights = trust * (self.scale / problem.deviations) ** 2
 
     def _solve(self, weights: FloatArray) -> None:
         problem = self.problem
-        weighted = problem.design.T * weights
-        precision = weighted @ problem.design + self.trust * problem.history
-        moment = weighted @ problem.readings + self._center_moment
+        precision = problem.design.gram(weights) + self.trust * problem.history
+        moment = problem.design.transposed_times(weights * problem.readings)
+        moment += self._center_moment
         if len(problem.means):
-            terms = problem.contrasts.T * self.term_weights
-            precision += terms @ problem.contrasts
-            moment = moment + terms @ problem.means
+            precision += problem.contrasts.gram(self.term_weights)
+            moment += problem.contrasts.transposed_times(self.term_weights * problem.means)
         diagonal = np.diagonal(precision).copy()
         diagonal[diagonal <= 0.0] = float(diagonal.max(initial=0.0)) or 1.0
         precision[np.diag_indices_from(precision)] += RIDGE * diagonal

@@ -16,7 +16,6 @@ Owns the rows and their counters. Imports no numpy, so that making an estimator 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 Row = tuple[tuple[int, ...], tuple[int, ...], float]
@@ -153,15 +152,15 @@ def check_counts(what: str, counts: Mapping[str, int]) -> None:
         raise ValueError(f"the {what} snapshot counts no copy: {dict(counts)!r}")
 
 
-def check_bytes(what: str, value: float) -> float:
-    """Return a positive finite number of bytes as a float; raise ValueError otherwise.
+def check_bytes(what: str, value: float, unit: int = 1) -> float:
+    """Return a positive finite amount of memory in bytes; raise ValueError otherwise.
 
     Zero is refused as well: a device that shows nothing while a model is loaded was not read.
     """
     try:
-        size = float(value)
+        size = float(value) * unit
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{what} {value!r} is no number") from None
-    if math.isnan(size) or not 0.0 < size < MAX_BYTES:
+    if not 0.0 < size < MAX_BYTES:
         raise ValueError(f"{what} {value!r} is not a positive, finite amount of memory")
     return size
