@@ -63,7 +63,7 @@ def describe(
     """Return what the parent is told of an exception that a loader or a model raised."""
     details = _shorten(_traceback_of(error), _MAX_DETAILS)
     if isinstance(error, OutOfMemoryError) or (
-        not isinstance(error, ModelmgrError) and is_out_of_memory(error)
+        not isinstance(error, ModelmgrError) and _says_out_of_memory(error)
     ):
         budget = f" with a budget of {format_bytes(budget_bytes)}" if budget_bytes else ""
         message = f"{tag!r} ran out of memory while {stage}{budget}: {_text_of(error)}"
@@ -103,6 +103,13 @@ def revive(failure: Failure, *, pid: int, output: str | None) -> ModelmgrError:
         return plain(failure.message)
     kind = _WORKER_ERRORS.get(failure.error, WorkerError)
     return kind(failure.message, pid=pid, details=details)
+
+
+def _says_out_of_memory(error: BaseException) -> bool:
+    try:
+        return is_out_of_memory(error)
+    except BaseException:  # noqa: BLE001 - it reads the message, and that may raise
+        return False
 
 
 def _known_name(error: ModelmgrError, stage: Stage) -> str:

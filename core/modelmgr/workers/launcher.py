@@ -27,7 +27,7 @@ from modelmgr.workers.watcher import Watcher
 from modelmgr.workers.worker import Worker
 from modelmgr.workload.model_spec import ModelSpec
 
-__all__ = ["Worker", "WorkerLauncher"]
+__all__ = ["StartMethod", "Worker", "WorkerLauncher"]
 
 StartMethod = Literal["forkserver", "spawn"]
 

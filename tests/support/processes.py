@@ -1,0 +1,58 @@
+"""Waiting for processes that are not ours to be gone, and counting what is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+_DEADLINE_S = 60.0
+
+
+def open_pidfds(pids: Iterable[int]) -> dict[int, int]:
+    """Return a pidfd for each process that is there, which names it even after it is gone."""
+    found: dict[int, int] = {}
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            found[pid] = os.pidfd_open(pid)
+    return found
+
+
+def still_running(pidfds: dict[int, int]) -> set[int]:
+    """Wait until all have ended, closing their pidfds; return those that had not in a minute."""
+    running = dict(pidfds)
+    deadline = time.monotonic() + _DEADLINE_S
+    while running and (left_s := deadline - time.monotonic()) > 0:
+        poll = select.poll()
+        for pidfd in running.values():
+            poll.register(pidfd, select.POLLIN)
+        ended = {pidfd for pidfd, _ in poll.poll(left_s * 1000)}
+        running = {pid: pidfd for pid, pidfd in running.items() if pidfd not in ended}
+    for pidfd in pidfds.values():
+        os.close(pidfd)
+    return set(running)
+
+
+def descriptors() -> dict[str, str]:
+    """Return this process's open descriptors and what they lead to."""
+    found: dict[str, str] = {}
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the one that lists them
+            found[link.name] = str(link.readlink())
+    return {name: target for name, target in found.items() if "/fd" not in target}
+
+
+def children() -> set[int]:
+    """Return the process ids of this process's children, zombies among them."""
+    own = os.getpid()
+    found: set[int] = set()
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            with contextlib.suppress(OSError):
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                if int(fields[1]) == own:
+                    found.add(int(folder.name))
+    return found
