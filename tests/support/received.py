@@ -14,12 +14,12 @@ def as_array(value: object) -> NDArray[Any]:
 
 
 def as_dict(value: object) -> dict[Any, Any]:
+    found = cast("dict[Any, Any]", value)
     assert isinstance(value, dict)
-    found: dict[Any, Any] = value
     return found
 
 
 def as_list(value: object) -> list[Any]:
+    found = cast("list[Any]", value)
     assert isinstance(value, list)
-    found: list[Any] = value
     return found
