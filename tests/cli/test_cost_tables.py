@@ -79,9 +79,9 @@ def test_an_unknown_figure_is_a_dash_and_never_zero(database: CostDatabase) -> N
     )
     only = msgspec.structs.replace(database, models={"hardly": unknown})
 
-    assert _row(_text(cost_table(only, 80), 80), "hardly") == [
-        "hardly", "-", "-", "-", "?5.0", "-", "-", "-",
-    ]  # fmt: skip
+    row = _row(_text(cost_table(only, 60), 60), "hardly")
+    assert row[:5] == ["hardly", "-", "-", "-", "?5.0"]
+    assert not any("0.0" in cell for cell in row)
 
 
 def test_a_failed_model_stands_below_with_its_whole_reason(database: CostDatabase) -> None:

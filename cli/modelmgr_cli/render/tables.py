@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -41,14 +42,12 @@ class _Column:
 
     Attributes:
         title: the head, its unit on the second line.
-        width: columns that its figures take.
         rank: narrow terminals keep the columns of the lowest ranks.
         figure: the cell of a model.
         guess: the cell of the guess made without loading, empty where there is none.
     """
 
     title: str
-    width: int
     rank: int
     figure: Callable[[ModelCost], str]
     guess: Callable[[ModelCost], str] = lambda _: ""
@@ -88,30 +87,38 @@ def _second_copy(cost: ModelCost) -> str:
 # In the order in which they are shown.
 _COLUMNS: tuple[_Column, ...] = (
     _Column(
-        "weights\nMiB", 8, 0, lambda c: cells.mebibytes(weights_bytes(c)), _guess("weights_bytes")
+        "weights\nMiB", 0, lambda c: cells.mebibytes(weights_bytes(c)), _guess("weights_bytes")
     ),
     _Column(
         "activ.\nMiB",
-        8,
         1,
         lambda c: cells.measured(activation_bytes(c)),
         _guess("activation_bytes"),
     ),
-    _Column("resident\nMiB", 8, 0, lambda c: cells.measured(c.resident_bytes)),
-    _Column("peak\nMiB", 8, 0, lambda c: cells.measured(c.peak_bytes)),
-    _Column("±\n%", 5, 0, lambda c: cells.percent(spread(c.peak_bytes))),
+    _Column("resident\nMiB", 0, lambda c: cells.measured(c.resident_bytes)),
+    _Column("peak\nMiB", 0, lambda c: cells.measured(c.peak_bytes)),
+    _Column("±\n%", 0, lambda c: cells.percent(spread(c.peak_bytes))),
     _Column(
         "evidence\nof peak",
-        9,
         3,
         lambda c: c.peak_bytes.evidence if c.peak_bytes else cells.UNKNOWN,
     ),
-    _Column("load\npeak MiB", 8, 5, lambda c: cells.measured(c.load_peak_bytes)),
-    _Column("2nd copy\nMiB", 8, 4, _second_copy),
-    _Column("load\ns", 6, 0, lambda c: cells.seconds(_median(c.load_ns))),
-    _Column("latency\nms", 8, 0, lambda c: cells.milliseconds(_latency_ns(c))),
-    _Column("items\nper s", 7, 6, _throughput),
-    _Column("largest\nshape", 9, 7, _largest_label),
+    _Column("load\npeak MiB", 5, lambda c: cells.measured(c.load_peak_bytes)),
+    _Column("2nd copy\nMiB", 4, _second_copy),
+    _Column("load\ns", 0, lambda c: cells.seconds(_median(c.load_ns))),
+    _Column("latency\nms", 0, lambda c: cells.milliseconds(_latency_ns(c))),
+    _Column("items\nper s", 6, _throughput),
+    _Column("largest\nshape", 7, _largest_label),
+)
+
+
+def _ledger_line(name: str) -> Callable[[ModelCost], str]:
+    return lambda cost: cells.mebibytes(getattr(cost.ledger, f"{name}_bytes"))
+
+
+_LEDGER: tuple[_Column, ...] = (
+    *(_Column(f"{line}\nMiB", 0, _ledger_line(line)) for line in LEDGER_LINES),
+    _Column("= peak\nMiB", 0, lambda c: cells.measured(c.peak_bytes)),
 )
 
 
@@ -143,16 +150,9 @@ def ledger_table(database: CostDatabase, width: int) -> list[RenderableType]:
     models = {t: c for t, c in measured_models(database).items() if c.ledger is not None}
     if not models:
         return [Text("No model of this database has a ledger.")]
-    titles = [f"{line}\nMiB" for line in LEDGER_LINES]
-    titles[-1] = "unacc.\nMiB" if width < 100 else titles[-1]
-    table = _table(
-        [*titles, "= peak\nMiB"], models, width, numbers=6 * (11 if width >= 100 else 10)
-    )
+    table = _table([column.title for column in _LEDGER], _tag_room(models, _LEDGER, width))
     for tag, cost in models.items():
-        lines = [getattr(cost.ledger, f"{line}_bytes") for line in LEDGER_LINES]
-        table.add_row(
-            cells.name(tag), *map(cells.mebibytes, lines), cells.measured(cost.peak_bytes)
-        )
+        table.add_row(cells.name(tag), *(column.figure(cost) for column in _LEDGER))
     legend = (
         "runtime: the process with its framework; cache: what the allocator keeps beyond live "
         "tensors; the five lines add up to the peak of one copy at its largest shape."
@@ -193,8 +193,7 @@ def plain_table(titles: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> 
 
 def _costs(models: Mapping[str, ModelCost], width: int) -> Table:
     columns = _fitting(models, width)
-    used = sum(column.width + _GAP for column in columns)
-    table = _table([column.title for column in columns], models, width, numbers=used)
+    table = _table([column.title for column in columns], _tag_room(models, columns, width))
     for tag, cost in models.items():
         table.add_row(cells.name(tag), *(column.figure(cost) for column in columns))
         guesses = [column.guess(cost) for column in columns]
@@ -204,24 +203,31 @@ def _costs(models: Mapping[str, ModelCost], width: int) -> Table:
 
 
 def _fitting(models: Mapping[str, ModelCost], width: int) -> list[_Column]:
-    """Return the columns that fit beside the tags, dropping the highest ranks first."""
-    longest = max(len(tag) for tag in models)
+    """Return the columns that fit beside the tags, leaving out those of the highest ranks."""
+    longest = max(cell_len(printable(tag)) for tag in models)
     room = width - max(_TAG_MIN, min(longest, _TAG_ROOM))
     chosen: list[_Column] = []
     for column in sorted(_COLUMNS, key=lambda candidate: candidate.rank):
-        if column.rank == 0 or room >= sum(c.width + _GAP for c in (*chosen, column)):
+        needed = sum(_needed(models, candidate) for candidate in (*chosen, column))
+        if column.rank == 0 or needed <= room:
             chosen.append(column)
     return [column for column in _COLUMNS if column in chosen]
 
 
-def _table(titles: Sequence[str], tags: Iterable[str], width: int, *, numbers: int) -> Table:
+def _needed(models: Mapping[str, ModelCost], column: _Column) -> int:
+    """Return the width of a column with the gap before it."""
+    figures = [text for c in models.values() for text in (column.figure(c), column.guess(c))]
+    return _GAP + max(cell_len(text) for text in (*column.title.split("\n"), *figures))
+
+
+def _tag_room(models: Mapping[str, ModelCost], columns: Sequence[_Column], width: int) -> int:
+    return max(_TAG_MIN, width - sum(_needed(models, column) for column in columns))
+
+
+def _table(titles: Sequence[str], tag_room: int) -> Table:
     # The box itself puts one blank between columns, the padding the other.
     table = Table(box=SIMPLE_HEAD, padding=(0, _GAP - 1, 0, 0), pad_edge=False, show_edge=False)
-    longest = max((len(tag) for tag in tags), default=_TAG_MIN)
-    room = max(_TAG_MIN, min(longest, width - numbers - _GAP))
-    table.add_column(
-        "model", no_wrap=True, overflow="ellipsis", max_width=max(room, len("  guessed"))
-    )
+    table.add_column("model", no_wrap=True, overflow="ellipsis", max_width=tag_room)
     for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
     return table
