@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
 from modelmgr.devices.reading import MemoryReading
-from modelmgr.errors import ReadingError
 from modelmgr.measuring.foreign import (
     ForeignLoad,
+    describe_foreign,
     foreign_device_bytes,
+    foreign_machine_bytes,
     foreign_threshold_bytes,
-    machine_used_bytes,
 )
 from modelmgr.records.devices import DeviceDescription
 
@@ -41,7 +37,7 @@ def test_movement_in_either_direction_counts_and_is_told_with_its_size() -> None
     load.observe(80 * MIB)
     assert load.is_disturbed()
     assert load.moved_bytes == -20 * MIB
-    assert "gave back 20.0 MiB of cuda:0's memory" in load.describe("cuda:0")
+    assert "gave back 20.0 MiB of cuda:0's memory" in describe_foreign(-20 * MIB, "cuda:0")
     load.start(80 * MIB)
     assert not load.is_disturbed()
 
@@ -55,14 +51,8 @@ def test_a_baseline_that_could_not_be_told_is_taken_from_the_first_that_can() ->
     assert load.moved_bytes == 2 * MIB
 
 
-def test_the_machines_own_use_is_read_and_a_missing_field_is_an_error(tmp_path: Path) -> None:
-    assert machine_used_bytes() > 0
-    broken = tmp_path / "meminfo"
-    broken.write_text("MemTotal:       1000 kB\n")
-    with pytest.raises(ReadingError, match="MemAvailable"):
-        machine_used_bytes(broken)
-    broken.write_text("MemTotal:       1000 kB\nMemAvailable:    400 kB\n")
-    assert machine_used_bytes(broken) == 600 * 1024
+def test_what_our_workers_grew_by_is_not_the_others() -> None:
+    assert foreign_machine_bytes(total_bytes=1000, available_bytes=600, our_growth_bytes=100) == 300
 
 
 def test_a_device_minds_less_movement_than_a_whole_machine() -> None:

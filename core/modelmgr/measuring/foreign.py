@@ -1,39 +1,34 @@
 """Whether something else moved the device's memory while a model was measured.
 
 On an accelerator: the device's use less that of our processes. On the host, whose reader sees our
-workers only: what the whole machine has in use (MemTotal - MemAvailable of ``/proc/meminfo``) less
-what our workers grew by. The host figures of a worker are its own and no neighbour changes them;
+workers only: what the whole machine has in use (all less what is available) less what our workers
+grew by. The host figures of a worker are its own and no neighbour changes them;
 what a busy neighbour does change is latency and how much there is to have.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from modelmgr.devices.reading import MemoryReading
-from modelmgr.errors import ReadingError
 from modelmgr.records.devices import DeviceDescription
 from modelmgr.units import MIB, format_bytes
 
-_KIB = 1024
 _HOST_THRESHOLD_BYTES = 128 * MIB  # below it, an ordinary desktop's own breathing
 _HOST_THRESHOLD_SHARE = 0.01
 _DEVICE_THRESHOLD_BYTES = 32 * MIB  # a bare CUDA context takes more than that
 
 
-def machine_used_bytes(meminfo: Path = Path("/proc/meminfo")) -> int:
-    """Return what the whole machine has in use and could not give away at once, bytes.
+def foreign_machine_bytes(*, total_bytes: int, available_bytes: int, our_growth_bytes: int) -> int:
+    """Return what everybody but our workers has in use on this machine, bytes.
 
-    Raises:
-        ReadingError: the file cannot be read or lacks the fields.
+    Args:
+        total_bytes: the machine's memory.
+        available_bytes: what could be allocated now.
+        our_growth_bytes: what our workers' anonymous memory grew by since each was started (what
+            they began with is shared with the process that they were forked from).
     """
-    try:
-        fields = dict(line.split(":", 1) for line in meminfo.read_text("ascii").splitlines())
-        total, available = (int(fields[key].split()[0]) for key in ("MemTotal", "MemAvailable"))
-    except (OSError, KeyError, ValueError) as error:
-        raise ReadingError(f"{meminfo} does not tell what is available: {error}") from error
-    return (total - available) * _KIB
+    return total_bytes - available_bytes - our_growth_bytes
 
 
 def foreign_threshold_bytes(device: DeviceDescription) -> int:
@@ -95,10 +90,11 @@ class ForeignLoad:
         """Whether it moved beyond the threshold."""
         return abs(self.moved_bytes) > self.threshold_bytes
 
-    def describe(self, device: str) -> str:
-        """Say it to a person."""
-        verb = "took" if self.moved_bytes > 0 else "gave back"
-        return (
-            f"something else {verb} {format_bytes(abs(self.moved_bytes))} of {device}'s memory "
-            "during the measurement"
-        )
+
+def describe_foreign(moved_bytes: int, device: str) -> str:
+    """Say to a person what others did."""
+    verb = "took" if moved_bytes > 0 else "gave back"
+    return (
+        f"something else {verb} {format_bytes(abs(moved_bytes))} of {device}'s memory "
+        "during the measurement"
+    )

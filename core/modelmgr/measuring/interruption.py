@@ -1,17 +1,19 @@
 """SIGINT, SIGTERM and SIGHUP while models are measured: stop cleanly, and at once when asked twice.
 
-The first signal only notes that the run is to stop and kills the workers: whatever waits for one
-of them then fails, the run sees why at its next step, and unwinds in order, with no exception
-thrown into the middle of somebody's lock. The second signal raises KeyboardInterrupt wherever the
-program is. Handlers are installed in the main thread only (Python allows no other), and a signal
-that was ignored before (``nohup``) stays ignored.
+The first signal only notes that the run is to stop; the watching thread then kills the workers, so
+whatever waits for one of them fails, the run sees why at its next step, and unwinds in order, with
+no exception thrown into the middle of somebody's lock. Where nothing of ours is half done
+(``interruptible``), the first signal raises at once. The second one raises KeyboardInterrupt
+wherever the program is. Handlers are installed in the main thread only (Python allows no other),
+and a signal that was ignored before (``nohup``) stays ignored.
 """
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Generator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -29,16 +31,26 @@ class StopSignals:
         requested: the first signal has come.
     """
 
-    def __init__(self, kill_workers: Callable[[], None]) -> None:
-        """Take what to do on the first signal: it must not wait and must take no lock."""
+    def __init__(self) -> None:
+        """Catch nothing yet."""
         self.requested = False
-        self._kill_workers = kill_workers
+        self._interruptible = False
         self._before: dict[signal.Signals, object] = {}
 
     def check(self) -> None:
         """Raise StopRequested when a signal has come."""
         if self.requested:
             raise StopRequested
+
+    @contextmanager
+    def interruptible(self) -> Generator[None]:
+        """Let the first signal raise StopRequested at once, within a ``with`` block."""
+        self.check()
+        self._interruptible = True
+        try:
+            yield
+        finally:
+            self._interruptible = False
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -62,4 +74,5 @@ class StopSignals:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        self._kill_workers()
+        if self._interruptible:
+            raise StopRequested
