@@ -22,7 +22,7 @@ class FigureChange:
         tag: the model.
         name: ``peak_bytes``, ``ledger.weights_bytes``, ``shapes[batch_size=4].latency_ns``.
         unit: of both values.
-        change: ``added`` and ``removed`` are figures of shapes that only one database has.
+        change: ``added`` and ``removed`` are known figures of shapes that only one database has.
         old: None where it was unknown or not there.
         new: None where it is unknown or not there.
         percent: (new - old) / old in percent; None where one is None or the old one is 0.
@@ -134,15 +134,17 @@ def _figure_changes(tag: str, old: ModelCost, new: ModelCost) -> Iterator[Figure
 
 
 def _change(old: Figure | None, new: Figure | None) -> Change | None:
+    was = None if old is None else old.value
+    now = None if new is None else new.value
+    if was == now:
+        return None
     if old is None:
         return "added"
     if new is None:
         return "removed"
-    if old.value == new.value:
-        return None
-    if new.value is None:
+    if now is None:
         return "became-unknown"
-    return "became-known" if old.value is None else "changed"
+    return "became-known" if was is None else "changed"
 
 
 def _property_changes(tag: str, old: ModelCost, new: ModelCost) -> Iterator[PropertyChange]:
