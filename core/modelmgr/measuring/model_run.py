@@ -17,6 +17,7 @@ from modelmgr.measuring.gauges import Gauge
 from modelmgr.measuring.interruption import StopSignals
 from modelmgr.measuring.isolation import Isolation
 from modelmgr.measuring.observer import ProfileObserver
+from modelmgr.measuring.placement import place
 from modelmgr.measuring.plan import STEP_SECOND_COPY, ModelPlan
 from modelmgr.measuring.repeat import Deadline, measure_copy, measure_second_copy
 from modelmgr.measuring.samples import RepeatSample
@@ -188,12 +189,13 @@ class ModelRun:
         """Make a copy: what the manager calls, in this thread."""
         tools = self._tools
         tools.signals.check()
-        device = tools.reader.description
+        placement = place(tools.reader.description)
         worker = tools.launcher.start(
             self._plan.spec,
-            device="cpu" if device.kind == "host" else device.name,
+            device=placement.device,
             seed=tools.settings.seed,
             budget_bytes=tools.budget_bytes,
+            env=placement.env,
         )
         return WorkerCopy(
             worker,

@@ -24,6 +24,7 @@ from modelmgr.measuring.interruption import StopRequested, StopSignals
 from modelmgr.measuring.isolation import Isolation
 from modelmgr.measuring.model_run import ModelRun, Tools
 from modelmgr.measuring.observer import ProfileObserver
+from modelmgr.measuring.placement import place
 from modelmgr.measuring.plan import STEP_ESTIMATE, ModelPlan
 from modelmgr.measuring.repeat import Deadline
 from modelmgr.measuring.serial_observer import SerialObserver
@@ -136,7 +137,8 @@ class Session:
         notes: list[str] = []
         try:
             with self.signals.interruptible():
-                tools.launcher.prepare(plan.spec)  # serves all workers: not this model's time
+                # It serves all workers: not this model's time.
+                tools.launcher.prepare(plan.spec, env=place(self.device).env)
             deadline = Deadline(plan.spec.tag, self._settings.timeout_s)
             if plan.estimate:
                 estimate = self._estimate(plan, deadline, notes)
@@ -164,10 +166,11 @@ class Session:
         """Return the guess; one that fails is no reason not to measure."""
         self.observer.step_started(plan.spec.tag, STEP_ESTIMATE)
         try:
-            with self.signals.interruptible():
-                return self._tools.launcher.estimate(
-                    plan.spec, plan.shapes, timeout_s=deadline.remaining_s()
-                )
+            with (
+                self.signals.interruptible(),
+                self._tools.launcher.start(plan.spec, env=place(self.device).env) as worker,
+            ):
+                return worker.estimate(plan.shapes, timeout_s=deadline.remaining_s())
         except ModelmgrError as error:
             self.signals.check()
             deadline.remaining_s()  # a time-out of the whole model is no failed guess
