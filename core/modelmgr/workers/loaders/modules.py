@@ -134,14 +134,3 @@ def touch_pages(torch: Any, module: Any) -> None:
         if storage.device.type == "cpu" and storage.nbytes() > 0:
             data = torch.tensor([], dtype=torch.uint8).set_(storage)
             data[:: mmap.PAGESIZE].max()
-
-
-def start_thread_pools(torch: Any) -> None:
-    """Run a few tiny kernels, so that pools and lazily made tables are there before a model is."""
-    functional = torch.nn.functional
-    with torch.inference_mode():
-        rows = torch.ones(64, 64)
-        product = functional.linear(rows, rows)
-        heads = product.view(1, 4, 16, 64)
-        functional.scaled_dot_product_attention(heads, heads, heads)
-        functional.layer_norm(product, (64,)).sum().item()

@@ -28,12 +28,13 @@ from modelmgr.workers.loaders.modules import (
     DTYPES,
     ModuleModel,
     check_device,
-    start_thread_pools,
     torch_dtype,
     touch_pages,
 )
 from modelmgr.workers.loaders.nearest import did_you_mean
+from modelmgr.workers.loaders.rehearsal import rehearse
 from modelmgr.workers.loaders.sources import could_be_hub_id, find_local
+from modelmgr.workers.loaders.warmup import warm_up_torch
 from modelmgr.workers.reports import EstimateReport
 from modelmgr.workload.model_spec import ModelSpec
 
@@ -53,6 +54,8 @@ class TransformersLoader:
         "transformers.models.auto.modeling_auto",
         "transformers.generation.utils",
         "transformers.masking_utils",
+        "transformers.modeling_layers",
+        "transformers.processing_utils",
         "transformers.integrations.sdpa_attention",
     )
 
@@ -89,8 +92,10 @@ class TransformersLoader:
     def prepare(self, spec: ModelSpec) -> None:
         """Import the architecture's own module and start torch's thread pools."""
         torch, _ = _import_quietly()
-        _model_class(spec, _read_config(spec))
-        start_thread_pools(torch)
+        config = _read_config(spec)
+        model_class = _model_class(spec, config)
+        warm_up_torch(torch)
+        rehearse(torch, model_class, config)
 
     def load(self, spec: ModelSpec, *, device: str, seed: int) -> ModuleModel:
         """Build with random weights from ``seed``, or load the model's own."""
