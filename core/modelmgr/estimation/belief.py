@@ -15,6 +15,9 @@ so that a model that does not run for a week is slowly forgotten; here its colum
 (Directional forgetting: Kulhavý, "Restricted exponential forgetting in real-time identification",
 Automatica 23, 1987.)
 
+The memory of others comes and goes by gigabytes, so that nothing of it is kept: its column is
+eliminated at every fold, and the window alone says what it is.
+
 Columns are the observation log's numbers: 0 is the memory of others, then two for each model.
 """
 
@@ -84,7 +87,19 @@ class Belief:
         scaled = precision * scale[:, None] * scale
         scaled[np.diag_indices_from(scaled)] += 1e-10
         step = spd.solve(scaled, scale * (moment - precision @ guess))
-        return Belief(precision, guess + scale * step)
+        return Belief(_without_foreign(precision), guess + scale * step)
+
+
+def _without_foreign(precision: FloatArray) -> FloatArray:
+    """Return what is left when the memory of others may have become anything."""
+    own = float(precision[0, 0])
+    if own <= 0.0:
+        return precision
+    across = precision[:, 0]
+    remaining = precision - np.multiply.outer(across, across) / own
+    remaining[0, :] = 0.0
+    remaining[:, 0] = 0.0
+    return remaining
 
 
 def forget(precision: FloatArray, columns: np.ndarray, retained: float) -> FloatArray:

@@ -184,6 +184,7 @@ class ResourceEstimator:
         if resident_bytes is not None:
             resident = check_bytes(f"resident size of {tag!r}", resident_bytes)
         worth = check_bytes("weight", weight)
+        self._refresh()  # whether readings already know it decides what this measurement changes
         samples = self._isolation.setdefault(tag, IsolationSamples())
         samples.add(resident, peak, worth)
         self._log.observations[self._log.index(tag)] += 1
@@ -251,7 +252,10 @@ class ResourceEstimator:
         uppers: dict[int, float] | None = None
         if limit_bytes is not None:
             uppers = {index: self._published[self._log.names[index]].upper for index in fit.models}
-        return propose(fit, self._log.names, uppers, limit_bytes)
+        unknown = {
+            index for index in fit.models if not self._published[self._log.names[index]].known
+        }
+        return propose(fit, self._log.names, unknown, uppers, limit_bytes)
 
     # How it is kept up.
 

@@ -17,6 +17,7 @@ from modelmgr.estimation.statistics import active_column
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
     from modelmgr.estimation.fit import Fit, ModelFit
 
@@ -26,19 +27,28 @@ _SAME_GAIN = 1e-3
 
 
 def propose(
-    fit: Fit, names: list[str], uppers: Mapping[int, float] | None, limit_bytes: float | None
+    fit: Fit,
+    names: list[str],
+    unknown: AbstractSet[int],
+    uppers: Mapping[int, float] | None,
+    limit_bytes: float | None,
 ) -> Mapping[str, int] | None:
     """Return the copies to have at work in the next observation, None if all is known well.
 
     Args:
         fit: the latest.
         names: index to model.
+        unknown: the models that are not yet trusted, however well they are determined.
         uppers: what one copy may take, by index, bytes; None without a limit.
         limit_bytes: what all of them and the memory of others must fit.
     """
+    openness = {
+        index: float("inf") if index in unknown else _openness(model)
+        for index, model in fit.models.items()
+    }
     open_models = sorted(
-        (index for index, model in fit.models.items() if _is_open(model)),
-        key=lambda index: (-_openness(fit.models[index]), names[index]),
+        (index for index, much in openness.items() if much > GOOD_ENOUGH),
+        key=lambda index: (-openness[index], names[index]),
     )[:_MOST_OPEN]
     candidates: list[dict[int, int]] = []
     everything = sorted(fit.models, key=lambda index: names[index])
@@ -69,10 +79,6 @@ def propose(
         ),
     )
     return {names[index]: best[index] for index in sorted(best, key=lambda index: names[index])}
-
-
-def _is_open(model: ModelFit) -> bool:
-    return _openness(model) > GOOD_ENOUGH
 
 
 def _openness(model: ModelFit) -> float:

@@ -1,15 +1,19 @@
 """A robust non-negative regression for readings whose errors go one way: spikes go up.
 
 The model is ``y = X theta + noise`` with ``theta >= 0``; most noise is small and symmetric, but up
-to a third of the readings may be too high by any amount (another process's burst, a stale peak).
+to 30 % of the readings may be too high by any amount (another process's burst, a stale peak).
 Least squares charges those to whichever models were loaded. Here instead:
 
-1. **Start**: least absolute deviations by iterated reweighting. It is convex, so that the start
-   does not depend on where it began, and vertical outliers of any size in a third of the rows leave
-   it standing; counts of copies are bounded, so there are no leverage points to speak of.
-2. **Scale**: the median absolute residual, after leaving out the ``p`` smallest, which the fit made
-   small by itself (Hill and Holland, "Two robust alternatives to least-squares regression", JASA
-   72, 1977). No smaller than 1e-5 of the largest reading: rounding is no spike.
+1. **Start**: the regression quantile at 0.35 (Koenker and Bassett, "Regression quantiles",
+   Econometrica 46, 1978) by iterated reweighting. It is convex, so that it does not depend on where
+   it began, and it prefers the lower readings: with 30 % of 200 readings spiked (20 models) it held
+   in 20 runs of 20, the median (0.5) in 19. Counts of copies are bounded, so that no row has much
+   leverage.
+2. **Scale**: a low quantile of the absolute residuals, after leaving out the ``p`` smallest, which
+   the fit made small by itself (Hill and Holland, "Two robust alternatives to least-squares
+   regression", JASA 72, 1977). The 0.3 quantile, where there are 30 or more, stays true while most
+   of the readings move to another level (foreign memory that came); the median would not. No
+   smaller than 1e-5 of the largest reading: rounding is no spike.
 3. **Final**: iterated reweighting with a one-sided redescending weight: 1 from -4 to 2.8 scales,
    falling smoothly to 0 at 4.5 above and 8 below. A normal error keeps 99.6 % of its weight, so
    that clean readings lose next to nothing against least squares, and a spike counts for nothing at
@@ -41,10 +45,15 @@ FULL_BELOW = -4.0
 NONE_BELOW = -8.0
 ROUNDING = 1e-5
 RIDGE = 1e-9
-DISTRUST = 0.02
+DISTRUST = 1e-4  # of thousands of readings: less than one of them
+START_QUANTILE = 0.35
 _START_STEPS = 25
 _FINAL_STEPS = 25
-_MAD_TO_SD = 1.4826
+# Quantile of the absolute residuals, and the standard deviation over it (normal distribution).
+_SCALE_OF_MANY = (0.3, 1.0 / 0.38532)
+_SCALE_OF_FEW = (0.5, 1.4826)
+_MANY = 30
+_PREFERRED = 0.5  # of the scale: as good as the start itself is no reason to leave it
 _CONTRADICTION = 2.0  # standard deviations at which a term has lost half of its weight
 
 
@@ -108,6 +117,8 @@ def solve_robust(problem: Problem) -> Solution:
     has_history = bool(problem.history.any())
     cautious = _Iteration(problem, DISTRUST if has_history else 1.0)
     cautious.start()
+    if has_history:
+        cautious.start_from_history()
     cautious.finish()
     if not has_history:
         return cautious.solution()
@@ -144,18 +155,38 @@ class _Iteration:
         return other
 
     def start(self) -> None:
-        """Least absolute deviations, then the scale that they show."""
-        readings = self.problem.readings
+        """Fit a low quantile, then take the scale that its residuals show."""
         weights = self.weights
         for step in range(_START_STEPS):
             previous = self.theta
             self._solve(weights)
-            size = np.abs(readings - self.problem.design.times(self.theta))
+            residuals = self._residuals()
+            size = np.abs(residuals)
             scale = self._scale_of(size)
             if step and float(np.abs(self.theta - previous).max(initial=0.0)) < 1e-2 * scale:
                 break
             weights = scale / np.maximum(size, 0.1 * scale)
+            weights *= np.where(residuals > 0.0, 2.0 * START_QUANTILE, 2.0 * (1.0 - START_QUANTILE))
         self.scale = self._scale_of(np.abs(self._residuals()))
+
+    def start_from_history(self) -> None:
+        """Start from the costs that the history knows instead, where the readings prefer it.
+
+        While half of the readings have moved to another level (foreign memory that came) no
+        quantile finds either level. The costs being known, the level is the densest half of what
+        they leave over (the shorth; Andrews et al., *Robust Estimates of Location*, 1972).
+        """
+        costs = self.problem.history_center.copy()
+        costs[0] = 0.0
+        left = np.sort(self.problem.readings - self.problem.design.times(costs))
+        half = len(left) // 2
+        if not half:
+            return
+        first = int(np.argmin(left[half:] - left[: len(left) - half]))
+        costs[0] = max(float(left[first] + left[first + half]) / 2.0, 0.0)
+        scale = self._scale_of(np.abs(left - costs[0]))
+        if scale < _PREFERRED * self.scale:
+            self.theta, self.scale = np.maximum(costs, 0.0), scale
 
     def finish(self) -> None:
         """Redescending weights to convergence, twice: the second time with the final scale."""
@@ -194,7 +225,10 @@ class _Iteration:
     def _scale_of(self, sizes: FloatArray) -> float:
         count, unknowns = self.problem.design.shape
         kept = np.sort(sizes)[min(unknowns, max(count - 1, 0)) :]
-        return max(_MAD_TO_SD * float(np.median(kept)) if len(kept) else 0.0, ROUNDING)
+        if not len(kept):
+            return ROUNDING
+        share, to_sd = _SCALE_OF_MANY if len(kept) >= _MANY else _SCALE_OF_FEW
+        return max(to_sd * float(np.quantile(kept, share)), ROUNDING)
 
     def _final_scale(self) -> tuple[float, float]:
         if not len(self.problem.readings):
