@@ -150,7 +150,7 @@ def test_the_share_done_grows_within_a_model() -> None:
     progress.model_started("a", steps=4)
     shares = [progress.fraction]
     for step in ("1", "2", "3"):
-        progress.step_started(step)
+        progress.step_started("a", step)
         shares.append(progress.fraction)
     progress.model_finished()
     shares.append(progress.fraction)

@@ -193,6 +193,19 @@ def test_shells_get_the_options_of_a_command(modelmgr: Program) -> None:
     assert finished.stdout.split() == ["--force"]
 
 
+def test_shells_get_the_tags_of_the_list_on_the_line(modelmgr: Program) -> None:
+    modelmgr("init")
+    finished = modelmgr(
+        environment={
+            "_MODELMGR_COMPLETE": "complete_bash",
+            "COMP_WORDS": "modelmgr profile models.yaml --only syn",
+            "COMP_CWORD": "4",
+        }
+    )
+
+    assert finished.stdout.split() == ["synthetic-small"], finished.stderr
+
+
 @pytest.mark.parametrize(
     ("error", "outcome"),
     [

@@ -14,6 +14,7 @@ from typing import Annotated, Literal, TypeVar
 import typer
 
 from modelmgr.errors import UsageError
+from modelmgr.records.codec import load_costs
 from modelmgr.units import parse_bytes, parse_duration_ns, parse_fraction
 from modelmgr.workload.model_list import read_model_list
 from modelmgr.workload.model_spec import ModelSpec
@@ -26,13 +27,41 @@ DEFAULT_SLACK = 0.1
 ExportFormat = Literal["csv", "markdown"]
 _SUFFIXES: dict[ExportFormat, str] = {"csv": ".csv", "markdown": ".md"}
 
+
+def _complete_tags(incomplete: str) -> list[str]:
+    """Return the tags of the model list or database that stands on the line, for shells.
+
+    Typer's context has no arguments yet while an option's value is missing; the line has.
+    """
+    line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")
+    tags: list[str] = []
+    for word in line.split():
+        try:
+            if word.endswith((".yaml", ".yml")):
+                tags += (model.tag for model in read_model_list(word).models)
+            elif word.endswith(".json"):
+                tags += load_costs(word).models
+        except UsageError:
+            continue  # there is no such file yet, or it is not finished: nothing to offer
+    return [tag for tag in dict.fromkeys(tags) if tag.startswith(incomplete)]
+
+
 ModelList = Annotated[
     Path, typer.Argument(metavar="MODELS.yaml", help="The model list; modelmgr init writes one.")
 ]
 Database = Annotated[Path, typer.Argument(metavar="COSTS.json", help="The cost database.")]
+SavedTags = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="TAG", help="Only this model, in full.", autocompletion=_complete_tags),
+]
 Only = Annotated[
     list[str] | None,
-    typer.Option("--only", metavar="TAG", help="Only this model; may be given more than once."),
+    typer.Option(
+        "--only",
+        metavar="TAG",
+        help="Only this model; may be given more than once.",
+        autocompletion=_complete_tags,
+    ),
 ]
 Device = Annotated[
     str,

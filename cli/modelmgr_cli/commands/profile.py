@@ -26,6 +26,7 @@ from typing import Annotated, Literal
 import msgspec
 import typer
 
+from modelmgr.devices.discovery import open_reader
 from modelmgr.measuring.profile import profile_models
 from modelmgr.measuring.settings import ProfileOutcome, ProfileSettings
 from modelmgr.records.atomic_files import write_atomically
@@ -103,6 +104,8 @@ def profile(
     settings.check()
     options.check_output(out, "--out")
     exports = options.read_exports(export, out)
+    # A device that is not there is refused before a journal is begun beside the output.
+    open_reader(device, budget_bytes=budget_bytes, slack=settings.slack).close()
     with display_for(terminal) as display:
         outcome = profile_models(chosen, settings, display)
     for form, path in exports.items():

@@ -15,7 +15,7 @@ from modelmgr_cli.terminal import printable
 
 UNKNOWN = "-"
 MARKS: dict[Evidence, str] = {"exact": "", "sampled": "~", "estimated": "?"}
-MARKS_LEGEND = "no mark: exact, ~ sampled, ? estimated, - unknown"
+MARKS_LEGEND = "none: exact, ~ sampled, ? estimated, - unknown"
 _NS_PER_MS = 1_000_000
 
 

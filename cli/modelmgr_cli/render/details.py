@@ -46,7 +46,7 @@ def model_details(tag: str, cost: ModelCost) -> list[RenderableType]:
         parts += [_title("notes"), *notes]
     if cost.fingerprint is not None:
         parts.append(Text(f"\nfingerprint {printable(cost.fingerprint)}", style="dim"))
-    return [*parts, *failed]
+    return [*parts, Text(), *failed] if failed else parts
 
 
 def _head(tag: str, cost: ModelCost) -> Text:

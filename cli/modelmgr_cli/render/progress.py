@@ -116,9 +116,9 @@ class Progress:
         self.highest_bytes = 0
         self.model_started_ns = self._now_ns()
 
-    def step_started(self, step: str) -> None:
+    def step_started(self, tag: str, step: str) -> None:
         """Begin a step."""
-        self.step, self.step_number = step, self.step_number + 1
+        self.tag, self.step, self.step_number = tag, step, self.step_number + 1
 
     def memory_read(self, used_bytes: int, limit_bytes: int) -> None:
         """Keep the last and the highest use."""
@@ -180,8 +180,8 @@ class PlainLog:
 
     def step_started(self, tag: str, step: str) -> None:
         """Tell the step, if every one is wanted."""
-        self._progress.step_started(step)
-        if self._terminal.verbose:
+        self._progress.step_started(tag, step)
+        if self._terminal.verbose and self._progress.steps:
             number = f"{self._progress.step_number}/{self._progress.steps}"
             self._line(f"{self._counter()} {printable(tag)}: step {number}: {printable(step)}")
 
@@ -249,8 +249,7 @@ class LiveDisplay:
 
     def step_started(self, tag: str, step: str) -> None:
         """Show the step."""
-        del tag
-        self._progress.step_started(step)
+        self._progress.step_started(tag, step)
 
     def memory_read(self, used_bytes: int, limit_bytes: int) -> None:
         """Move the memory bar at the next refresh."""
@@ -271,8 +270,9 @@ class LiveDisplay:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Render the display as it stands now; called by the refresh thread."""
         progress = self._progress
-        if not progress.tags:
-            yield Text("preparing …", style="dim")
+        if not progress.tags:  # estimate tells steps only
+            now = f"{printable(progress.tag)}: {progress.step} …" if progress.tag else "preparing …"
+            yield Text(now, style="dim", no_wrap=True, overflow="ellipsis")
             return
         yield Group(self._now(), _bars(progress, min(_BAR_WIDTH, max(10, options.max_width - 60))))
 
@@ -282,9 +282,13 @@ class LiveDisplay:
         line.append(f"{progress.position}/{len(progress.tags)} ", style="dim")
         if progress.tag is not None:
             line.append(printable(progress.tag), style="bold")
-            line.append(f"  {printable(progress.step)}")
-            number = f"  step {progress.step_number} of {progress.steps}"
-            line.append(number, style="dim")
+            if progress.step_number:
+                line.append(f"  {printable(progress.step)}")
+                number = f"  step {progress.step_number} of {progress.steps}"
+                line.append(number, style="dim")
+            else:
+                # Before the first step the framework is imported, for all its workers at once.
+                line.append("  starting its framework", style="dim")
         return line
 
 

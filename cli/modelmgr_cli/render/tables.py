@@ -129,7 +129,8 @@ def cost_table(database: CostDatabase, width: int) -> list[RenderableType]:
     if models:
         parts.append(_costs(models, width))
         parts.append(_legend(models))
-    parts += failures(failed_models(database))
+    failed = failures(failed_models(database))
+    parts += [Text(), *failed] if parts and failed else failed
     return parts or [Text("The database has no models.")]
 
 
@@ -165,7 +166,7 @@ def failures(models: Mapping[str, ModelCost]) -> list[RenderableType]:
     if not models:
         return []
     what = "1 model was" if len(models) == 1 else f"{len(models)} models were"
-    parts: list[RenderableType] = [Text(f"\n{what} not measured:", style="bold red")]
+    parts: list[RenderableType] = [Text(f"{what} not measured:", style="bold red")]
     for tag, cost in models.items():
         if cost.error is None:
             continue
@@ -181,11 +182,13 @@ def failures(models: Mapping[str, ModelCost]) -> list[RenderableType]:
     return parts
 
 
-def plain_table(titles: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
-    """Return a small table: first column left, the others right, nothing wraps."""
+def plain_table(
+    titles: Sequence[str], rows: Iterable[Sequence[str | Text]], *, left: int = 1
+) -> Table:
+    """Return a small table: the first ``left`` columns left, the others right, nothing wraps."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False)
     for position, title in enumerate(titles):
-        table.add_column(title, justify="right" if position else "left", no_wrap=True)
+        table.add_column(title, justify="left" if position < left else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     return table
@@ -240,6 +243,7 @@ def _legend(models: Mapping[str, ModelCost]) -> Text:
         f"resident, peak  one copy's whole process, framework included; {times} fresh processes",
         "activ., latency at the largest shape; latency: one batch, median",
         "guessed         without loading the model",
-        f"±               half of the peak's 95 % interval; {cells.MARKS_LEGEND}",
+        "±               half of the peak's 95 % interval",
+        f"marks           {cells.MARKS_LEGEND}",
     ]
     return Text("\n".join(lines), style="dim")

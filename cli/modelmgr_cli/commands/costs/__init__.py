@@ -1,11 +1,13 @@
 """Look after cost databases, the files that profile writes.
 
-modelmgr costs show costs.json             the table again
-modelmgr costs show costs.json bert-base   everything about one model
-modelmgr costs diff old.json new.json      what changed
-modelmgr costs merge a.json b.json --out all.json
-modelmgr costs verify costs.json models.yaml
-modelmgr costs export costs.json markdown
+  modelmgr costs show costs.json             the table again
+  modelmgr costs show costs.json bert-base   everything about one model
+  modelmgr costs diff old.json new.json      what changed
+  modelmgr costs merge a.json b.json --out all.json
+  modelmgr costs verify costs.json models.yaml
+  modelmgr costs export costs.json markdown
+
+Each of these has a --help of its own.
 """
 
 from __future__ import annotations

@@ -34,9 +34,7 @@ def show(
     context: typer.Context,
     *,
     database: options.Database,
-    tags: Annotated[
-        list[str] | None, typer.Argument(metavar="TAG", help="Only this model, in full.")
-    ] = None,
+    tags: options.SavedTags = None,
     ledger: Annotated[
         bool, typer.Option("--ledger", help="Show where the peak of each model goes.")
     ] = False,

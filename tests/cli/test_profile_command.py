@@ -1,0 +1,235 @@
+"""``modelmgr profile`` and ``estimate`` on synthetic models: the whole way, by the real program."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from modelmgr.records.codec import decode_costs, load_costs
+from modelmgr.units import MIB
+from support.command_line import COMMAND, Program, clean_environment
+
+_LIST = """\
+schema_version: 1
+defaults: {repeats: 1}
+models:
+  - tag: small
+    loader: synthetic
+    options: {resident: 24 MiB, activation: 4 MiB, load: 10 ms, service: 2 ms}
+    input: {batch_size: [1, 2]}
+"""
+_LARGE = """\
+  - tag: large
+    loader: synthetic
+    options: {resident: 900 MiB}
+"""
+_BROKEN = """\
+  - tag: broken
+    loader: python
+    target: nothing_of_this_name.models:load
+"""
+_ON_HOST = ("--device", "host", "--budget", "500 MiB")
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """A list of one small synthetic model."""
+    path = tmp_path / "models.yaml"
+    path.write_text(_LIST)
+    return path
+
+
+@pytest.mark.usefixtures("models")
+def test_profile_writes_a_database_and_shows_it(modelmgr: Program, tmp_path: Path) -> None:
+    finished = modelmgr("profile", "models.yaml", *_ON_HOST)
+
+    assert finished.returncode == 0, finished.stderr
+    small = load_costs(tmp_path / "costs.json").models["small"]
+    assert small.ledger is not None
+    assert small.ledger.weights_bytes == 24 * MIB
+    assert "small" in finished.stdout
+    assert "guessed" in finished.stdout
+    assert "measuring 1 model on host, limit 500.0 MiB" in finished.stderr
+    assert finished.stderr.endswith("costs written to costs.json\n")
+    assert {path.name for path in tmp_path.iterdir()} == {"models.yaml", "costs.json"}
+
+
+@pytest.mark.usefixtures("models")
+def test_profile_as_json_prints_the_file_and_exports_beside_it(
+    modelmgr: Program, tmp_path: Path
+) -> None:
+    exports = ("--export", "csv", "--export", "markdown=report.md")
+    finished = modelmgr(
+        "profile", "models.yaml", *_ON_HOST, "--json", "--quiet", "--out", "c.json", *exports
+    )
+
+    assert finished.returncode == 0, finished.stderr
+    assert decode_costs(finished.stdout.encode()) == load_costs(tmp_path / "c.json")
+    with (tmp_path / "c.csv").open(newline="") as file:
+        assert [row["batch_size"] for row in csv.DictReader(file)] == ["1", "2"]
+    assert "| small |" in (tmp_path / "report.md").read_text()
+
+
+def test_a_model_that_cannot_fit_ends_with_3_and_the_others_are_measured(
+    modelmgr: Program, models: Path, tmp_path: Path
+) -> None:
+    models.write_text(_LIST + _LARGE)
+
+    finished = modelmgr("profile", "models.yaml", *_ON_HOST)
+
+    assert finished.returncode == 3
+    assert "1 model was not measured:" in finished.stdout
+    assert "large: DoesNotFitError" in finished.stdout
+    costs = load_costs(tmp_path / "costs.json").models
+    assert costs["small"].error is None
+    assert costs["large"].error is not None
+
+
+def test_a_target_that_does_not_import_ends_with_2_and_the_others_are_measured(
+    modelmgr: Program, models: Path, tmp_path: Path
+) -> None:
+    models.write_text(_LIST + _BROKEN)
+
+    finished = modelmgr("profile", "models.yaml", *_ON_HOST)
+
+    assert finished.returncode == 2
+    assert "nothing_of_this_name" in finished.stdout
+    assert load_costs(tmp_path / "costs.json").models["small"].error is None
+
+
+@pytest.mark.usefixtures("models")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--only", "smal"), ("'smal'", "'small'")),
+        (("--budget", "lots"), ("--budget", "'lots'", "24 GiB")),
+        (("--budget", "-1 GiB"), ("--budget", "negative")),
+        (("--timeout", "soon"), ("--timeout", "'soon'")),
+        (("--repeats", "0"), ("repeats is 0",)),
+        (("--out", "nowhere/costs.json"), ("nowhere", "mkdir -p nowhere")),
+        (("--out", "."), ("is a folder",)),
+        (("--export", "cvs"), ("--export", "'cvs'", "'csv'")),
+        (("--export", "csv=nowhere/x.csv"), ("--export", "nowhere")),
+        (("--device", "cuda:99"), ("cuda:99", "host")),
+        (("--device-isolation-action", "ignore"), ("--device-isolation-action",)),
+        (("--no-such-flag",), ("--no-such-flag",)),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_measured(
+    modelmgr: Program, tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    finished = modelmgr("profile", "models.yaml", *arguments)
+
+    assert finished.returncode == 2
+    assert finished.stdout == ""
+    assert finished.stderr.startswith("error: ")
+    for word in words:
+        assert word in finished.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["models.yaml"]
+
+
+def test_a_broken_list_is_refused_with_its_line(
+    modelmgr: Program, models: Path, tmp_path: Path
+) -> None:
+    models.write_text(_LIST.replace("loader: synthetic", "loder: synthetic"))
+
+    finished = modelmgr("profile", "models.yaml")
+
+    assert finished.returncode == 2
+    assert finished.stderr.startswith("error: models.yaml:")
+    assert "loader" in finished.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["models.yaml"]
+
+
+def test_ctrl_c_ends_with_130_keeps_what_is_measured_and_resume_goes_on(
+    modelmgr: Program, models: Path, tmp_path: Path
+) -> None:
+    # GIVEN a run that is done with its first model and busy with its second
+    slow = _LIST.replace("    input", "    repeats: 1\n    input") + (
+        "  - tag: slow\n    loader: synthetic\n"
+        "    options: {resident: 8 MiB, load: 60 s}\n    input: {batch_size: [1]}\n"
+    )
+    models.write_text(slow)
+    process = subprocess.Popen(  # noqa: S603  # our own program
+        [*COMMAND, "profile", "models.yaml", *_ON_HOST, "--verbose"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env=clean_environment(),
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "slow: step" in line and "load" in line:
+            break
+
+    # WHEN somebody presses Ctrl-C
+    os.killpg(process.pid, signal.SIGINT)
+    out, rest = process.communicate(timeout=60)
+
+    # THEN it says so, keeps the first model, and leaves no process behind
+    assert process.returncode == 130
+    assert "interrupted with 1 of 2 models not measured" in rest
+    assert "--resume" in rest
+    assert "small" in out
+    assert "Traceback" not in rest
+    assert load_costs(tmp_path / "costs.json").models["small"].error is None
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+    # AND the same command with --resume measures only the rest
+    models.write_text(slow.replace("load: 60 s", "load: 1 ms"))
+    resumed = modelmgr("profile", "models.yaml", *_ON_HOST, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "measuring 1 model on host" in resumed.stderr
+    assert set(load_costs(tmp_path / "costs.json").models) == {"small", "slow"}
+
+
+@pytest.mark.usefixtures("models")
+def test_verify_says_that_a_fresh_database_holds_and_a_wrong_one_does_not(
+    modelmgr: Program, tmp_path: Path
+) -> None:
+    # GIVEN a database of this machine
+    modelmgr("profile", "models.yaml", *_ON_HOST)
+
+    # WHEN it is verified
+    fresh = modelmgr("costs", "verify", "costs.json", "models.yaml", *_ON_HOST)
+
+    # THEN it holds
+    assert fresh.returncode == 0, fresh.stderr
+    assert "The database holds on this machine" in fresh.stdout
+
+    # AND one whose figures are of another world does not
+    plain = json.loads((tmp_path / "costs.json").read_text())
+    for name in ("resident_bytes", "peak_bytes"):
+        plain["models"]["small"][name] = {"value": 999 * MIB, "evidence": "exact"}
+    (tmp_path / "costs.json").write_text(json.dumps(plain))
+    wrong = modelmgr("costs", "verify", "costs.json", "models.yaml", *_ON_HOST, "--json")
+    assert wrong.returncode == 1
+    assert json.loads(wrong.stdout)["holds"] is False
+
+
+def test_estimate_predicts_without_writing_anything(
+    modelmgr: Program, models: Path, tmp_path: Path
+) -> None:
+    models.write_text(_LIST + _LARGE)
+
+    shown = modelmgr("estimate", "models.yaml", *_ON_HOST)
+    plain = modelmgr("estimate", "models.yaml", *_ON_HOST, "--json", "--only", "small")
+
+    assert shown.returncode == 3  # the large one certainly does not fit
+    row = next(line for line in shown.stdout.splitlines() if line.startswith("small")).split()
+    assert row[1:4] == ["24.0", "8.0", "declared"]
+    small = json.loads(plain.stdout)["models"]["small"]
+    assert plain.returncode == 0
+    assert small["weights_bytes"] == 24 * MIB
+    assert small["shapes"][1] == {"batch_size": 2, "activation_bytes": 8 * MIB}
+    assert small["evidence"] == "estimated"
+    assert [path.name for path in tmp_path.iterdir()] == ["models.yaml"]
