@@ -115,9 +115,9 @@ class Driver:
         self._observed = observed
         self._waiters: dict[int, _Waiter] = {}
         self._changed = threading.Condition(self.lock)
+        self._due_sooner = threading.Condition(self.lock)
         self._watcher: threading.Thread | None = None
         self._loading_here = threading.local()
-        self._read_at_ns = [0] * len(self.readers)
 
     # Acquiring -------------------------------------------------------------------------------
 
@@ -137,7 +137,9 @@ class Driver:
         deadline_ns = None if timeout_s is None else submitted_ns + round(timeout_s * NS_PER_S)
         own_process = bool(getattr(loader, "own_process", False))
         if not self.scheduler.has_idle(tag):
-            self._read_stale()
+            # A load is dear and a reading is not: nothing is admitted on an old one.
+            for device in range(len(self.readers)):
+                self.read(device)
         while True:
             waiter = _Waiter()
             with self.lock:
@@ -410,7 +412,6 @@ class Driver:
             reason = str(error)
             self._tell(lambda now_ns: self.scheduler.reading_failed(device, now_ns, reason))
             return
-        self._read_at_ns[device] = reading.at_ns
 
         def tell(now_ns: int) -> list[Action]:
             ledger = self.scheduler.devices[device].ledger
@@ -441,13 +442,6 @@ class Driver:
             and loaded.pid in reading.processes
         }
 
-    def _read_stale(self) -> None:
-        """Read every device whose last reading is older than the poll interval."""
-        horizon_ns = time.monotonic_ns() - round(self._poll_interval_s * NS_PER_S)
-        for device, at_ns in enumerate(self._read_at_ns):
-            if at_ns == 0 or at_ns < horizon_ns or self.readers[device].description.kind == "host":
-                self.read(device)
-
     def _watch(self) -> None:
         """See to it that the watching thread runs."""
         with self.lock:
@@ -456,6 +450,7 @@ class Driver:
                     target=self._run_watcher, name="modelmgr-watch", daemon=True
                 )
                 self._watcher.start()
+            self._due_sooner.notify_all()
 
     def _something_to_watch(self) -> bool:
         return bool(
@@ -469,6 +464,7 @@ class Driver:
 
     def _run_watcher(self) -> None:
         idle_since: float | None = None
+        read_at = 0.0
         while True:
             with self.lock:
                 busy = self._something_to_watch()
@@ -483,8 +479,9 @@ class Driver:
                 due_ns = self.scheduler.next_deadline_ns()
                 if due_ns is not None:
                     pause_s = min(pause_s, max(0.0, (due_ns - time.monotonic_ns()) / NS_PER_S))
-                self._changed.wait(pause_s)
-            if busy:
+                self._due_sooner.wait(pause_s)
+            if busy and time.monotonic() >= read_at:
+                read_at = time.monotonic() + self._poll_interval_s
                 for device in range(len(self.readers)):
                     self.read(device)
             self._tell(self.scheduler.deadline)
@@ -511,8 +508,7 @@ class Driver:
             waiter = self._waiters.get(action.ticket_num)
             if waiter is not None:
                 waiter.put(action)
-        if actions:
-            self._changed.notify_all()
+        self._changed.notify_all()
 
     def wait_until(self, holds: Callable[[], bool], timeout_s: float | None) -> bool:
         """Wait until something holds of the scheduler's state, at most so long."""
