@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -195,7 +196,7 @@ def test_a_stressed_device_is_never_over_its_limit() -> None:
         return done
 
     with ModelManager(device, eviction_cooldown_seconds=0.0) as manager:
-        parties = [Party(lambda seed=seed: work(seed, manager)) for seed in range(8)]
+        parties = [Party(partial(work, seed, manager)) for seed in range(8)]
         assert sum(party.result() for party in parties) == 8 * 40
         assert device.highest_mb <= limit_mb
         seen = manager.snapshot()

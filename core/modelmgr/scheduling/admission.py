@@ -30,6 +30,7 @@ from modelmgr.scheduling.copies import Copy, Device, Model
 from modelmgr.scheduling.policies import EvictionPolicy, IdleCopy
 from modelmgr.scheduling.queue import Ticket, TicketQueue
 from modelmgr.scheduling.states import CopyState
+from modelmgr.scheduling.victims import Victims
 
 IsolationMode = Literal["exclusive", "beside"]
 # A share of the device below which its rest is no place to measure an unknown model.
@@ -91,6 +92,7 @@ class Admission:
         self._policy = policy
         self._isolation = isolation
         self._cooldown_ns = cooldown_ns
+        self._victims = Victims(queue, policy, cooldown_ns=cooldown_ns)
 
     # Questions about devices -----------------------------------------------------------------
 
@@ -156,7 +158,7 @@ class Admission:
             if device.isolating is not None or self.barred(device, ticket):
                 continue
             more = device.ledger.activation_bytes(copy.number)
-            plan = self._evicting(device, more, now_ns, spare=copy)
+            plan = self._victims.cover(device, more, now_ns, spare=copy)
             if plan is not None:
                 victims, candidates, values = plan
                 return Plan(device, more, victims, candidates, values, idle=copy)
@@ -232,7 +234,7 @@ class Admission:
             return Plan(max(fitting, key=lambda device: device.ledger.room_bytes()), need)
         best: Plan | None = None
         for device in open_devices:
-            found = self._evicting(device, need, now_ns, more=more)
+            found = self._victims.cover(device, need, now_ns, more=more)
             if found is None:
                 continue
             plan = Plan(device, need, *found)
@@ -282,7 +284,7 @@ class Admission:
                 _holding(device) and not self._only_pinned_held(device, ticket)
             ):
                 continue
-            candidates = self.candidates(device, now_ns)
+            candidates = self._victims.candidates(device, now_ns)
             values = self._policy.values(candidates, now_ns)
             victims = tuple(device.copies[candidate.copy] for candidate in candidates)
             freed = sum(candidate.size_bytes for candidate in candidates)
@@ -359,90 +361,6 @@ class Admission:
         return ticket.own_process and all(
             copy.model.pinned for copy in device.copies.values() if copy.held
         )
-
-    # Victims ---------------------------------------------------------------------------------
-
-    def candidates(
-        self, device: Device, now_ns: int, *, more: bool = False, spare: Copy | None = None
-    ) -> list[IdleCopy]:
-        """Return the idle copies that may go, as the policy sees them.
-
-        Args:
-            device: whose copies.
-            now_ns: the present.
-            more: the room is for one more copy of a model that has some: floors hold.
-            spare: a copy that must stay.
-        """
-        found: list[IdleCopy] = []
-        positions: dict[str, list[int]] | None = None
-        for copy in device.copies.values():
-            model = copy.model
-            if copy.state is not CopyState.IDLE or copy.ticket is not None or model.pinned:
-                continue
-            if copy is spare:
-                continue
-            rank = _rank(copy)
-            surplus = rank > model.min_copies
-            cold = now_ns - copy.last_used_ns >= self._cooldown_ns
-            if more and not (surplus and cold):
-                continue
-            if positions is None:
-                positions = self._queue.positions() if len(self._queue) else {}
-            found.append(
-                IdleCopy(
-                    copy=copy.number,
-                    tag=copy.tag,
-                    device=device.index,
-                    size_bytes=device.ledger.charge_of(copy.number),
-                    last_used_ns=copy.last_used_ns,
-                    reload_ns=model.reload_ns,
-                    surplus=surplus,
-                    cold=cold,
-                    rank=rank,
-                    copies=model.loaded(),
-                    demand=tuple(positions.get(copy.tag, ())),
-                )
-            )
-        return found
-
-    def _evicting(
-        self,
-        device: Device,
-        need: int,
-        now_ns: int,
-        *,
-        more: bool = False,
-        spare: Copy | None = None,
-    ) -> tuple[tuple[Copy, ...], tuple[IdleCopy, ...], tuple[float, ...]] | None:
-        missing = need - device.ledger.expected_room_bytes()
-        candidates = self.candidates(device, now_ns, more=more, spare=spare)
-        if sum(candidate.size_bytes for candidate in candidates) < missing:
-            return None
-        chosen = self._policy.choose(candidates, missing, now_ns) if missing > 0 else ()
-        if chosen is None:
-            return None
-        freed = sum(candidates[i].size_bytes for i in chosen)
-        if freed < missing or len(set(chosen)) != len(chosen):
-            return None
-        values = self._policy.values(candidates, now_ns)
-        victims = tuple(device.copies[candidates[i].copy] for i in chosen)
-        return victims, tuple(candidates), tuple(values)
-
-
-def _rank(copy: Copy) -> int:
-    """Return a copy's place among its model's loaded copies: held first, then the latest used."""
-    rank = 1
-    for other in copy.model.copies.values():
-        if other is copy or other.state in (CopyState.RESERVED, CopyState.LOADING):
-            continue
-        if other.state in (CopyState.UNLOADING, CopyState.DRAINING):
-            continue
-        if other.state is not CopyState.IDLE or (other.last_used_ns, other.number) > (
-            copy.last_used_ns,
-            copy.number,
-        ):
-            rank += 1
-    return rank
 
 
 def _loading(device: Device) -> bool:
