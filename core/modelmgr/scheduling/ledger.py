@@ -17,8 +17,8 @@ is an interval: resident when idle, resident to peak when active, nothing to eve
 reading is older than its load or its unload. So the foreign use is only known to lie in an interval
 too, and the ledger moves its figure no further than the reading forces it: a figure that was taken
 in a quiet moment is not washed out by a busy one. Where the platform tells a copy's own bytes
-apart (a process of its own), its interval is a point, no higher than its charge: what it takes beyond
-that is counted as foreign use rather than not at all.
+apart (a process of its own), its interval is a point, no higher than its charge: what it takes
+beyond that is counted as foreign use rather than not at all.
 
 Freed memory counts when it was seen: an unloaded copy that had no process of its own keeps its
 charge until a reading shows less than before, and what is still there after the driver's patience

@@ -5,8 +5,9 @@ among equals; a ticket that was passed over ``max_bypass`` times goes before eve
 not (oldest first): that is the ageing that keeps the fairness promise.
 
 *Passed over*: a later ticket (a larger number, whatever its priority) is granted a load or a
-released copy while this one waits. A hit on a copy that was idle anyway takes nothing away from
-anybody and does not count.
+released copy while this one waits. A hit on a copy that was idle anyway does not count. Yet a stream
+of such hits can keep every copy in use at some moment and so keep a large request out for ever;
+after ``HITS_PER_BYPASS * max_bypass`` of them a ticket goes before the others as well.
 
 The queue decides nothing; it keeps order, counts, and answers who is first for which model.
 """
@@ -59,6 +60,7 @@ class Ticket(QueueTicket):
         deadline_ns: when the wait ends, None for never.
         serial: the scheduler's event number at which it came.
         passed_over: how often a later ticket was served first.
+        hits_before: how often a later ticket was given a copy that was idle anyway.
         worst_case_bytes: what an unknown model takes at most, where the caller knows.
         own_process: the copy's memory can be told apart from everybody else's.
         exclusive: wants its device drained, whatever the mode (a retry after out-of-memory).
@@ -74,6 +76,7 @@ class Ticket(QueueTicket):
         "deadline_ns",
         "device",
         "exclusive",
+        "hits_before",
         "own_process",
         "passed_over",
         "serial",
@@ -100,6 +103,7 @@ class Ticket(QueueTicket):
         self.deadline_ns = deadline_ns
         self.serial = serial
         self.passed_over = 0
+        self.hits_before = 0
         self.worst_case_bytes = worst_case_bytes
         self.own_process = own_process
         self.exclusive = False
@@ -107,6 +111,9 @@ class Ticket(QueueTicket):
         self.wake_ns: int | None = None
         self.copy: int | None = None
         self.device: int | None = None
+
+
+HITS_PER_BYPASS = 8
 
 
 class TicketQueue:
@@ -136,7 +143,7 @@ class TicketQueue:
         self._by_num[ticket.ticket_num] = ticket
         insort(self._by_tag.setdefault(ticket.tag, []), ticket)
         insort(self._nums, ticket.ticket_num)
-        ticket.urgent = ticket.passed_over >= self._max_bypass
+        ticket.urgent = ticket.urgent or ticket.passed_over >= self._max_bypass
         if ticket.urgent:
             insort(self._urgent, ticket.ticket_num)
 
@@ -150,6 +157,15 @@ class TicketQueue:
         self._nums.pop(bisect_left(self._nums, ticket.ticket_num))
         if ticket.urgent:
             self._urgent.pop(bisect_left(self._urgent, ticket.ticket_num))
+
+    def count_hit(self, served: Ticket, contends: Callable[[Ticket], bool]) -> None:
+        """Note, against every older waiting ticket, a hit on a copy that was idle anyway."""
+        for num in self._nums[: bisect_left(self._nums, served.ticket_num)]:
+            ticket = self._by_num[num]
+            if ticket.device is None and contends(ticket):
+                ticket.hits_before += 1
+                if ticket.hits_before >= HITS_PER_BYPASS * self._max_bypass:
+                    self.make_urgent(ticket)
 
     def make_urgent(self, ticket: Ticket) -> None:
         """Let nobody be served before this ticket any more."""

@@ -416,6 +416,9 @@ class Scheduler:
             copy = plan.idle
             if copy.idle_serial >= ticket.serial:
                 self._count_passed_over(ticket, plan.device)
+            else:
+                device = plan.device
+                self.queue.count_hit(ticket, lambda t: self._admission.contends(device, t))
             self._grant(ticket, copy, hit=True)
             return True
         too_large = self._admission.too_large_for_all(ticket)

@@ -1,8 +1,8 @@
 """Who may be evicted from a device, and which set of them suffices.
 
 What a policy may choose from is decided here, so that no policy can break a promise: only idle
-copies that nobody is about to get and whose model is not pinned; for a request that wants one *more*
-copy of its model, only what is above its floor and has cooled down.
+copies that nobody is about to get and whose model is not pinned; for a request that wants one
+*more* copy of its model, only what is above its floor and has cooled down.
 """
 
 from __future__ import annotations
