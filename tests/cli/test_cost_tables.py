@@ -80,8 +80,8 @@ def test_an_unknown_figure_is_a_dash_and_never_zero(database: CostDatabase) -> N
     only = msgspec.structs.replace(database, models={"hardly": unknown})
 
     row = _row(_text(cost_table(only, 60), 60), "hardly")
-    assert row[:5] == ["hardly", "-", "-", "-", "?5.0"]
-    assert not any("0.0" in cell for cell in row)
+    assert "?5.0" in row
+    assert set(row) == {"hardly", "?5.0", "-"}
 
 
 def test_a_failed_model_stands_below_with_its_whole_reason(database: CostDatabase) -> None:

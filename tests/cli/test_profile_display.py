@@ -125,23 +125,27 @@ def test_the_live_display_shows_model_step_memory_and_time_within_the_width() ->
     assert all(len(line) <= 80 for line in lines)
 
 
+def _left(progress: Progress) -> int | None:
+    return progress.left_ns  # a call: checkers think that a property stays as it was
+
+
 def test_the_time_left_is_told_only_from_what_was_measured() -> None:
     clock = _Clock()
     progress = Progress(clock)
     progress.run_started(("a", "b", "c"), device="host", limit_bytes=1)
     progress.model_started("a", steps=2)
-    assert progress.left_ns is None
+    assert _left(progress) is None
 
     clock.now_ns = 10 * NS_PER_S
     progress.model_finished()
-    assert progress.left_ns == 20 * NS_PER_S
+    assert _left(progress) == 20 * NS_PER_S
 
     progress.model_started("b", steps=2)
     clock.now_ns = 14 * NS_PER_S
-    assert progress.left_ns == 16 * NS_PER_S
+    assert _left(progress) == 16 * NS_PER_S
 
     clock.now_ns = 60 * NS_PER_S  # b takes longer than a did: c's share is what is left
-    assert progress.left_ns == 10 * NS_PER_S
+    assert _left(progress) == 10 * NS_PER_S
 
 
 def test_the_share_done_grows_within_a_model() -> None:

@@ -64,9 +64,9 @@ def _by_model(found: CostDiff) -> Iterable[RenderableType]:
     # Of a model that was not measured on one side every figure differs, and none says anything.
     one_sided = {*found.fixed, *(tag for tag, _ in found.newly_failing)}
     properties: dict[str, list[PropertyChange]] = {}
-    for change in found.properties:
-        if change.old is not None and change.new is not None and change.tag not in one_sided:
-            properties.setdefault(change.tag, []).append(change)
+    for prop in found.properties:
+        if prop.old is not None and prop.new is not None and prop.tag not in one_sided:
+            properties.setdefault(prop.tag, []).append(prop)
     listed = (change for change in found.figures if change.tag not in one_sided)
     figures = {tag: list(group) for tag, group in groupby(listed, lambda c: c.tag)}
     for tag in dict.fromkeys((*figures, *properties)):
