@@ -25,8 +25,8 @@ class DeviceGauge:
         """Take the device's reader."""
         self._reader = reader
         self._baselines_bytes: dict[int, int] = {}  # by pid: the device's use before its load
-        reading = self._read()
-        self._by_process = reading is not None and reading.processes is not None
+        self._by_process = False
+        self._aggregate = False
         self._allocator_tells = False
         self._interval_ns = 0
 
@@ -36,27 +36,34 @@ class DeviceGauge:
         notes: list[str] = []
         if self._interval_ns:
             notes.append(f"device peaks were sampled every {self._interval_ns / 1e6:.1f} ms")
-        if not self._by_process:
+        if self._aggregate:
             notes.append(
                 "the device does not tell processes apart: figures are differences of its whole use"
             )
         return FigureEvidence(
-            resident="exact" if self._by_process else "sampled",
+            resident="sampled" if self._aggregate else "exact",
             load_peak="sampled",
             peak="sampled",
             activation="exact" if self._allocator_tells else "sampled",
-            method="isolation" if self._by_process else "aggregate",
+            method="aggregate" if self._aggregate else "isolation",
             notes=tuple(notes),
         )
 
     def load(self, worker: Worker, *, timeout_s: float | None) -> LoadFigures:
         """Load, sampling the device meanwhile."""
+        self._by_process = False
         reading = self._read()
         if reading is not None:
             self._baselines_bytes[worker.pid] = reading.used_bytes
         start_bytes = self._use(worker.pid)
         with PeakSampler(lambda: self._read_use(worker.pid)) as sampler:
             report = worker.load(timeout_s=timeout_s)
+        # Only now is it known whether the driver lists this process: in a container it may list
+        # nobody, or everybody under the machine's own ids.
+        reading = self._read()
+        listed = None if reading is None else reading.processes
+        self._by_process = listed is not None and worker.pid in listed
+        self._aggregate = self._aggregate or not self._by_process
         return LoadFigures(
             report=report,
             start_bytes=start_bytes,
@@ -121,14 +128,16 @@ class DeviceGauge:
             DeviceError: the device, or this process of it, cannot be read.
         """
         reading = self._reader.read()
-        if not self._by_process:
-            baseline_bytes = self._baselines_bytes.get(pid)
-            if baseline_bytes is None:
-                raise ReadingError(f"the device's use before process {pid} is not known")
-            return reading.used_bytes - baseline_bytes
-        if reading.processes is None:
-            raise ReadingError("the device does not tell its processes apart any more")
-        return reading.processes.get(pid, 0)
+        if reading.processes is not None and pid in reading.processes:
+            return reading.processes[pid]
+        if self._by_process:
+            if reading.processes is None:
+                raise ReadingError("the device does not tell its processes apart any more")
+            return 0
+        baseline_bytes = self._baselines_bytes.get(pid)
+        if baseline_bytes is None:
+            raise ReadingError(f"the device's use before process {pid} is not known")
+        return reading.used_bytes - baseline_bytes
 
     def _peak(self, sampler: PeakSampler) -> int | None:
         self._interval_ns = sampler.result.interval_ns

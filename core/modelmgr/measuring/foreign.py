@@ -2,13 +2,14 @@
 
 On an accelerator: the device's use less that of our processes. On the host, whose reader sees our
 workers only: what the whole machine has in use (all less what is available) less what our workers
-grew by. The host figures of a worker are its own and no neighbour changes them;
-what a busy neighbour does change is latency and how much there is to have.
+grew by. The host figures of a worker are its own and no neighbour changes them; what a busy
+neighbour does change is latency and how much there is to have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Collection
 
 from modelmgr.devices.reading import MemoryReading
 from modelmgr.records.devices import DeviceDescription
@@ -38,24 +39,30 @@ def foreign_threshold_bytes(device: DeviceDescription) -> int:
     return _DEVICE_THRESHOLD_BYTES
 
 
-def foreign_device_bytes(reading: MemoryReading, ours: Mapping[int, int]) -> int | None:
+def foreign_device_bytes(reading: MemoryReading, ours: Collection[int]) -> int | None:
     """Return what others use of an accelerator, bytes.
 
     Args:
         reading: of the device.
-        ours: what each of our processes uses; empty where none is there.
+        ours: the process ids of our workers.
 
     Returns:
-        None where the device does not tell processes apart and ours are on it: then a foreign
-        movement cannot be told from our own.
+        None where the device does not tell ours apart: then a foreign movement cannot be told from
+        our own. That is so for a worker with no device context yet, too.
     """
-    if reading.processes is None:
-        return None if ours else reading.used_bytes
-    return reading.used_bytes - sum(reading.processes.get(pid, 0) for pid in ours)
+    if not ours:
+        return reading.used_bytes
+    if reading.processes is None or any(pid not in reading.processes for pid in ours):
+        return None
+    return reading.used_bytes - sum(reading.processes[pid] for pid in ours)
 
 
 class ForeignLoad:
-    """The movement of foreign memory since a baseline. Plain arithmetic; not thread-safe."""
+    """The movement of foreign memory since a baseline. Plain arithmetic; not thread-safe.
+
+    A device's use and its processes are two queries, and a batch of ours may begin between them:
+    one figure out of line is ours, not others'. So the middle one of three counts.
+    """
 
     def __init__(self, threshold_bytes: int) -> None:
         """Take from which movement on it counts, bytes."""
@@ -63,18 +70,32 @@ class ForeignLoad:
         self._baseline: int | None = None
         self._low = 0
         self._high = 0
+        self._recent: deque[int] = deque(maxlen=3)
 
     def start(self, foreign_bytes: int | None) -> None:
         """Begin a measurement from what others use now; None: it cannot be told."""
         self._baseline = foreign_bytes
         self._low = self._high = foreign_bytes or 0
+        self._recent.clear()
 
-    def observe(self, foreign_bytes: int | None) -> None:
-        """Take what others use now into account."""
+    def observe(self, foreign_bytes: int | None, *, settled: bool = False) -> None:
+        """Take what others use now into account.
+
+        Args:
+            foreign_bytes: None where it cannot be told.
+            settled: nothing of ours is running, so that the figure counts by itself.
+        """
         if foreign_bytes is None:
             return
         if self._baseline is None:
             self.start(foreign_bytes)
+        self._recent.append(foreign_bytes)
+        if settled:
+            self._take(foreign_bytes)
+        elif len(self._recent) == self._recent.maxlen:
+            self._take(sorted(self._recent)[1])
+
+    def _take(self, foreign_bytes: int) -> None:
         self._low = min(self._low, foreign_bytes)
         self._high = max(self._high, foreign_bytes)
 

@@ -99,11 +99,11 @@ class MemoryWatch:
     def foreign_moved_bytes(self) -> int | None:
         """Return what others took (or gave back, negative) since ``start_foreign``.
 
-        None where that stayed below the threshold.
+        None where that stayed below the threshold. To be asked while no worker of ours is running.
         """
         foreign = self._foreign_now()
         with self._lock:
-            self._foreign.observe(foreign)
+            self._foreign.observe(foreign, settled=True)
             return self._foreign.moved_bytes if self._foreign.is_disturbed() else None
 
     def __enter__(self) -> Self:
@@ -177,7 +177,7 @@ class MemoryWatch:
         except DeviceError:
             return None
         with self._lock:
-            ours = dict.fromkeys(self._workers, 0)
+            ours = tuple(self._workers)
         return foreign_device_bytes(reading, ours)
 
     def _our_growth_bytes(self) -> int:
