@@ -13,7 +13,7 @@ from modelmgr.estimation import spd
 from modelmgr.estimation.belief import Belief, forget
 from modelmgr.estimation.identifiability import Information
 from modelmgr.estimation.isolation import MAX_SAMPLES, IsolationSamples
-from modelmgr.estimation.nnls import _solve_by_factor, solve_nonnegative
+from modelmgr.estimation.nnls import solve_by_factor, solve_nonnegative
 from modelmgr.estimation.quantiles import normal_quantile, student_quantile
 from modelmgr.estimation.robust import one_sided_weights
 from modelmgr.estimation.sparse import SparseRows
@@ -54,7 +54,7 @@ def test_a_guess_of_the_passive_set_does_not_change_the_solution() -> None:
     plain, _ = solve_nonnegative(gram, moment)
     guessed, _ = solve_nonnegative(gram, moment, np.zeros(8, dtype=np.bool_))
     np.testing.assert_allclose(plain, guessed, atol=1e-10)
-    np.testing.assert_allclose(plain, _solve_by_factor(gram, moment)[0], atol=1e-8)
+    np.testing.assert_allclose(plain, solve_by_factor(gram, moment)[0], atol=1e-8)
 
 
 def test_spd_solutions_are_those_of_lapack() -> None:

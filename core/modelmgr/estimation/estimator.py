@@ -257,6 +257,16 @@ class ResourceEstimator:
         }
         return propose(fit, self._log.names, unknown, uppers, limit_bytes)
 
+    @property
+    def kept_readings(self) -> int:
+        """How many readings are kept as they are; older ones are in a matrix of fixed size."""
+        return len(self._log.rows)
+
+    @property
+    def most_kept_readings(self) -> int:
+        """What ``kept_readings`` never exceeds; it grows with the number of models alone."""
+        return 2 * self._log.capacity
+
     # How it is kept up.
 
     def _observations(self, tag: str) -> int:

@@ -61,7 +61,7 @@ def solve_nonnegative(
             broken[:] = False
             broken[last] = True
         free ^= broken
-    return _solve_by_factor(gram, moment)
+    return solve_by_factor(gram, moment)
 
 
 def _solve_passive(gram: FloatArray, moment: FloatArray, free: BoolArray) -> FloatArray:
@@ -74,7 +74,7 @@ def _solve_passive(gram: FloatArray, moment: FloatArray, free: BoolArray) -> Flo
     return solution
 
 
-def _solve_by_factor(gram: FloatArray, moment: FloatArray) -> tuple[FloatArray, BoolArray]:
+def solve_by_factor(gram: FloatArray, moment: FloatArray) -> tuple[FloatArray, BoolArray]:
     """Solve by Lawson and Hanson's method on the Cholesky factor: slow, for the rarest inputs."""
     from scipy.optimize import nnls  # noqa: PLC0415  0.7 s to import, hardly ever needed
 

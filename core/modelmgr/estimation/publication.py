@@ -88,7 +88,8 @@ def from_fit(
         if previous is not None and previous.known:
             kept = previous.identified or previous.source == "isolation"
             return previous if kept else replace(previous, reason=reason)
-        return Published(False, model.peak, None, bound, None, "prior", False, reason)
+        upper = max(bound, model.peak)
+        return Published(False, model.peak, None, upper, None, "prior", False, reason)
     peak, resident = model.peak, model.resident
     if previous is not None and previous.known:
         peak = previous.peak + share * (model.peak - previous.peak)
