@@ -54,6 +54,8 @@ def write_help(
         for title, rows in sections
         if rows
     ]
+    if ctx.parent is not None:
+        parts.append("Every command also takes --quiet, --verbose, --debug and --no-color.")
     if command.epilog:
         parts.append(_text(command.epilog, width))
     formatter.write("\n\n".join(parts) + "\n")
@@ -103,7 +105,8 @@ def _definitions(rows: Sequence[tuple[str, str]], column: int, width: int) -> st
     room = max(_MIN_TEXT_WIDTH, width - column - _GAP)
     lines: list[str] = []
     for first, second in rows:
-        described = textwrap.wrap(" ".join(second.split()), room) or [""]
+        text = " ".join(second.split())
+        described = textwrap.wrap(text, room, break_on_hyphens=False) or [""]
         head = f"{'':{_GAP}}{first}"
         if len(first) <= column - _GAP:
             lines.append(f"{head:<{column + _GAP}}{described[0]}".rstrip())

@@ -82,7 +82,7 @@ Timeout = Annotated[
     str | None,
     typer.Option("--timeout", metavar="TIME", help="Longest for one model, e.g. '10 min'."),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Of random weights and batches.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of random weights and batches.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]
 
 

@@ -54,7 +54,11 @@ def profile(
     timeout: options.Timeout = None,
     repeats: Annotated[
         int | None,
-        typer.Option("--repeats", metavar="N", help="Fresh processes for each model."),
+        typer.Option(
+            "--repeats",
+            metavar="N",
+            help="Fresh processes for each model; default: as the list says.",
+        ),
     ] = None,
     seed: options.Seed = 0,
     out: Annotated[

@@ -42,7 +42,7 @@ def verify(
     tolerance: Annotated[
         str, typer.Option("--tolerance", metavar="SHARE", help="How far a figure may be off.")
     ] = "5%",
-    seed: Annotated[int, typer.Option("--seed", help="Chooses the sample.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Chooses the sample.")] = 0,
     repeats: Annotated[
         int | None, typer.Option("--repeats", metavar="N", help="Fresh processes; default 1.")
     ] = None,
