@@ -65,11 +65,11 @@ def test_an_edited_file_is_read_or_refused_with_a_place(
             read(_edit(good, edits))
         except InputError as error:
             refused.append(error)
-        for error in refused:
-            assert error.problem
-            assert len(str(error)) < 1_000
-            assert error.line is None or error.line >= 1
-            assert error.column is None or error.column >= 1
+        for told in refused:
+            assert told.problem
+            assert len(str(told)) < 1_000
+            assert told.line is None or told.line >= 1
+            assert told.column is None or told.column >= 1
 
     check()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 from pathlib import Path
 
@@ -57,7 +56,7 @@ def _status(target: Path) -> os.stat_result | None:
 def _replace(target: Path, content: bytes, old: os.stat_result | None) -> None:
     # Cut, so that the longest legal name still leaves room for the suffix.
     stem = os.fsdecode(os.fsencode(target.name)[:200])
-    temporary = target.with_name(f".{stem}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    temporary = target.with_name(f".{stem}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     # The kernel applies the umask; mkstemp would make every result private to its writer.
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
