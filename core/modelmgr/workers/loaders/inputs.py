@@ -125,11 +125,15 @@ class InputPlan:
                 raise ValueError(
                     f"{name} {size} is more than {self.owner} takes: its maximum is {limit}"
                 )
-        size = dims.get("image_size", self.image_size)
-        if self.image_size not in (None, size) and not self.interpolates:
+        side = dims.get("image_size")
+        if (
+            None not in (side, self.image_size)
+            and side != self.image_size
+            and not self.interpolates
+        ):
             raise ValueError(
-                f"image_size {size}: {self.owner} takes {self.image_size} only; set config: "
-                f"{{image_size: {size}}} to build it for that size"
+                f"image_size {side}: {self.owner} takes {self.image_size} only; set config: "
+                f"{{image_size: {side}}} to build it for that size"
             )
         return {**self.defaults, **dims}
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import gc
 import mmap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from modelmgr.errors import ModelLoadError, UsageError
 from modelmgr.workers.loaders.arguments import CallArguments
@@ -33,7 +33,7 @@ class ModuleModel:
         fingerprint: Callable[[], str],
     ) -> None:
         self._torch = import_framework("torch")
-        self._module = module
+        self._module: Any = module
         self._device = device
         self._make_batch = make_batch
         self._fingerprint = fingerprint
@@ -50,8 +50,12 @@ class ModuleModel:
         return self._make_batch(dims, seed)
 
     def infer(self, batch: object) -> object:
-        """Run the batch to its end; the device is synchronised."""
-        call = _as_call(batch)
+        """Run the batch to its end; the device is synchronised.
+
+        A batch of the caller's own is a mapping (keywords), a list or tuple (positions), or one
+        array or tensor; arrays become tensors on the model's device.
+        """
+        call = self._as_call(batch)
         with self._torch.inference_mode():
             self._forget_state(call)
             outputs: object = self._module(*call.positional, **call.named)
@@ -61,14 +65,14 @@ class ModuleModel:
 
     def tensor_peak(self, batch: object) -> int | None:
         """Run the batch once and return the peak of live tensor bytes that it made."""
-        call = _as_call(batch)
+        call = self._as_call(batch)
         sent = [
             value
             for value in (*call.positional, *call.named.values())
             if isinstance(value, self._torch.Tensor)
         ]
         own = self._own_tensors()
-        return peak_tensor_bytes(lambda: self.infer(batch), ignored=[*own, *sent])
+        return peak_tensor_bytes(lambda: self.infer(call), ignored=[*own, *sent])
 
     def close(self) -> None:
         """Drop the module; on CUDA give torch's cache back to the driver."""
@@ -77,6 +81,19 @@ class ModuleModel:
         if self._device != "cpu":
             with self._torch.cuda.device(self._device):
                 self._torch.cuda.empty_cache()
+
+    def _as_call(self, batch: object) -> CallArguments:
+        if isinstance(batch, CallArguments):
+            return batch
+        if isinstance(batch, Mapping):
+            named = cast("Mapping[str, Any]", batch)
+            return CallArguments((), {name: self._sent(value) for name, value in named.items()})
+        values = cast("Sequence[Any]", batch if isinstance(batch, (list, tuple)) else (batch,))
+        return CallArguments(tuple(self._sent(value) for value in values), {})
+
+    def _sent(self, value: Any) -> Any:
+        is_array = hasattr(value, "__array__")
+        return self._torch.as_tensor(value, device=self._device) if is_array else value
 
     def _own_tensors(self) -> list[Any]:
         return [*self._module.parameters(), *self._module.buffers()]
@@ -91,12 +108,6 @@ class ModuleModel:
         if callable(reset) and sizes != self._batch_sizes:
             reset()
         self._batch_sizes = sizes
-
-
-def _as_call(batch: object) -> CallArguments:
-    if not isinstance(batch, CallArguments):
-        raise TypeError(f"a batch comes from make_batch, not {type(batch).__name__}")
-    return batch
 
 
 def torch_dtype(torch: Any, name: str) -> Any:

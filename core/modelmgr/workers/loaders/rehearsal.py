@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import tempfile
 from typing import Any
 
 from modelmgr.workers.loaders.inputs import plan_inputs
@@ -44,8 +45,15 @@ def _shrink(config: Any) -> Any:
     return small
 
 
-def rehearse(torch: Any, model_class: Any, config: Any) -> bool:
-    """Build and run the miniature once; return whether that went well."""
+def rehearse(torch: Any, model_class: Any, config: Any, *, from_file: bool) -> bool:
+    """Build and run the miniature once; return whether that went well.
+
+    Args:
+        torch: the framework.
+        model_class: the model's own class.
+        config: the model's own config; not changed.
+        from_file: load the miniature from a (temporary) file, as the model will be.
+    """
     try:
         small = _shrink(config)
         with torch.device("meta"):
@@ -54,6 +62,10 @@ def rehearse(torch: Any, model_class: Any, config: Any) -> bool:
             return False
         with torch.random.fork_rng(devices=[]), torch.inference_mode():
             module = model_class._from_config(small).eval()  # noqa: SLF001 - as above
+            if from_file:
+                with tempfile.TemporaryDirectory() as folder:
+                    module.save_pretrained(folder)
+                    module = model_class.from_pretrained(folder, local_files_only=True).eval()
             plan = plan_inputs(module)
             batch = plan.draw(torch, {}, seed=0, dtype=torch.float32, device="cpu")
             module(**batch)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
 import re
 from pathlib import Path
 
@@ -76,7 +75,7 @@ def _package_folders(name: str) -> list[Path]:
     except (importlib.metadata.PackageNotFoundError, ValueError):
         return []
     tops = {file.parts[0] for file in distribution.files or () if len(file.parts) > 1}
-    folders = (Path(os.fspath(distribution.locate_file(top))) for top in sorted(tops))
+    folders = (Path(str(distribution.locate_file(top))) for top in sorted(tops))
     return [folder for folder in folders if folder.is_dir() and folder.suffix != ".dist-info"]
 
 
@@ -86,3 +85,15 @@ def _nearest_entry(folder: Path, name: str) -> str:
     except OSError:
         return ""
     return did_you_mean(name, names)
+
+
+def find_file(model: str) -> Path:
+    """Return the file that ``model`` names; errors as ``find_local``, a hub id being none."""
+    path = find_local(model)
+    if path is None:
+        raise ModelLoadError(
+            f"there is no file {model!r} (looked in {Path.cwd()}){_nearest_entry(Path(), model)}"
+        )
+    if not path.is_file():
+        raise ModelLoadError(f"{model!r} is a folder; give the file in it")
+    return path

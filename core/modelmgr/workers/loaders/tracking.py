@@ -55,7 +55,7 @@ def _mode_class() -> Any:
 
     class _CountingMode(base):  # type: ignore[misc]  # torch's class is only known at run time
         def __init__(self, count: StorageCount) -> None:
-            super().__init__()
+            super().__init__()  # pyright: ignore[reportUnknownMemberType] - as above
             self._count = count
 
         def __torch_dispatch__(

@@ -13,7 +13,7 @@ import json
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from modelmgr.errors import MissingPackageError, ModelLoadError, UsageError, WorkerError
 from modelmgr.workers.loaders.arguments import CallArguments
@@ -95,7 +95,7 @@ class TransformersLoader:
         config = _read_config(spec)
         model_class = _model_class(spec, config)
         warm_up_torch(torch)
-        rehearse(torch, model_class, config)
+        rehearse(torch, model_class, config, from_file=spec.model is not None)
 
     def load(self, spec: ModelSpec, *, device: str, seed: int) -> ModuleModel:
         """Build with random weights from ``seed``, or load the model's own."""
@@ -269,7 +269,8 @@ def _model_class(spec: ModelSpec, config: Any) -> Any:
         raise ModelLoadError(
             f"model {spec.tag!r}: transformers has no {name} for {config.model_type!r}"
         ) from error
-    return found[0] if isinstance(found, (tuple, list)) else found
+    several = cast("Sequence[Any]", found if isinstance(found, (tuple, list)) else (found,))
+    return several[0]
 
 
 def _fingerprint(spec: ModelSpec, config: Any) -> str:

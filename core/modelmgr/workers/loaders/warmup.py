@@ -53,7 +53,7 @@ def _warm_up_elementwise(torch: Any) -> None:
         activation(hidden)
     functional.gelu(hidden, approximate="tanh")
     positions = torch.arange(128)
-    positions.float().cos() + positions.float().sin()
+    torch.add(positions.float().cos(), positions.float().sin())
     torch.where(
         positions < 3, positions, torch.min(positions, (positions.float() + 1).log().long())
     )
