@@ -263,3 +263,14 @@ def test_a_worker_is_what_the_kernel_ends_first(launcher: WorkerLauncher) -> Non
     with launcher.start(telling_model()) as worker:
         worker.load(timeout_s=60)
         assert worker.infer("oom_score_adj") == 500
+
+
+def test_workers_of_one_forkserver_draw_different_random_numbers(
+    launcher: WorkerLauncher,
+) -> None:
+    numbers: set[object] = set()
+    for _ in range(3):
+        with launcher.start(telling_model()) as worker:
+            worker.load(timeout_s=60)
+            numbers.add(worker.infer("random number"))
+    assert len(numbers) == 3

@@ -84,6 +84,8 @@ class Environment:
                 return os.getsid(0)
             case "descriptors":
                 return sorted(str(Path(f"/proc/self/fd/{n}").readlink()) for n in _descriptors())
+            case "random number":
+                return np.random.randint(2**60)
             case "oom_score_adj":
                 return int(Path("/proc/self/oom_score_adj").read_text())
             case _:

@@ -18,8 +18,9 @@ import os
 import selectors
 import signal
 import socket
+import sys
 import traceback
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from modelmgr.workers import allocator, child, process_control, server_protocol
 from modelmgr.workers.process_exit import reap
@@ -126,8 +127,16 @@ class _Server:
             self._selector.close()
             self._end.close()
             server_protocol.close_all(list(self._workers))
+            _draw_own_random_numbers()
             status = child.run(connection, server_pid)
         except BaseException:  # noqa: BLE001 - a worker must never go on as a second server
             traceback.print_exc()
         finally:
             child.end_process(status)
+
+
+def _draw_own_random_numbers() -> None:
+    # Python's own generator does this at a fork; numpy's would be the same in every worker.
+    numpy_random: Any = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()

@@ -8,6 +8,7 @@ framework: that is done in forkservers and workers alone.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import sys
@@ -17,7 +18,7 @@ from collections.abc import Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Literal, Self
 
-from modelmgr.errors import UsageError, WorkerError
+from modelmgr.errors import UsageError, WorkerError, WorkerTimeoutError
 from modelmgr.workers.loaders.registry import get_loader
 from modelmgr.workers.output_log import OutputLog
 from modelmgr.workers.process import WorkerProcess, spawn_worker
@@ -28,6 +29,8 @@ from modelmgr.workers.worker import Worker
 from modelmgr.workload.model_spec import ModelSpec
 
 __all__ = ["StartMethod", "Worker", "WorkerLauncher"]
+
+_LOG = logging.getLogger(__name__)
 
 StartMethod = Literal["forkserver", "spawn"]
 
@@ -201,7 +204,7 @@ class WorkerLauncher:
             self._quiet.wait_for(lambda: self._starting == 0)
             workers = list(self._workers)
             servers = [slot.server for slot in self._slots.values() if slot.server is not None]
-        closers = [threading.Thread(target=worker.close) for worker in workers]
+        closers = [threading.Thread(target=_close, args=(worker,)) for worker in workers]
         for closer in closers:
             closer.start()
         for closer in closers:
@@ -281,3 +284,10 @@ class WorkerLauncher:
                 timeout_s=self._preload_timeout_s,
             )
             return slot.server, True
+
+
+def _close(worker: Worker) -> None:
+    try:
+        worker.close()
+    except WorkerTimeoutError as error:  # the others and the forkservers are still to be closed
+        _LOG.error("%s", error)

@@ -60,11 +60,14 @@ class ServerProcess:
         self._lost = False
         try:
             with theirs:
-                self._process = watcher.call(lambda: self._start(theirs, environment))
+                watcher.call(lambda: self._start(theirs, environment))
         except OSError as error:
             self._end.close()
             self._log.close()
             raise WorkerError(f"no forkserver could be started: {error}") from error
+        except BaseException:  # Ctrl-C while the watcher starts it: its end of the socket ends it
+            self._end.shutdown(socket.SHUT_WR)
+            raise
         self.pid = self._process.pid
         try:
             server_protocol.send(self._end, Preload(modules=modules))
@@ -136,10 +139,9 @@ class ServerProcess:
         self._end.close()
         self._log.close()
 
-    def _start(
-        self, theirs: socket.socket, environment: Mapping[str, str]
-    ) -> subprocess.Popen[bytes]:
+    def _start(self, theirs: socket.socket, environment: Mapping[str, str]) -> None:
         process = start_python("forkserver", theirs, self._log, environment)
+        self._process = process
         self._log.close_writing()
         pidfd = os.pidfd_open(process.pid)
 
@@ -151,7 +153,6 @@ class ServerProcess:
         self._watcher.add(pidfd, reap)
         self._watcher.add(self._log, self._drain)
         self._watcher.add(self._end, self._react)
-        return process
 
     def _order_fork(
         self, connection: socket.socket, log: OutputLog, future: Future[WorkerProcess]
@@ -186,7 +187,9 @@ class ServerProcess:
                 future, _ = self._forks.pop(event.serial)
                 future.set_exception(WorkerError(f"no worker could be made: {event.reason}"))
             case Exited():
-                self._workers.pop(event.pid).set_exited(event.status)
+                worker = self._workers.pop(event.pid, None)
+                if worker is not None:
+                    worker.set_exited(event.status)
         server_protocol.close_all(descriptors)
 
     def _drain(self) -> None:
