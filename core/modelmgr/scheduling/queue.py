@@ -5,9 +5,9 @@ among equals; a ticket that was passed over ``max_bypass`` times goes before eve
 not (oldest first): that is the ageing that keeps the fairness promise.
 
 *Passed over*: a later ticket (a larger number, whatever its priority) is granted a load or a
-released copy while this one waits. A hit on a copy that was idle anyway does not count. Yet a stream
-of such hits can keep every copy in use at some moment and so keep a large request out for ever;
-after ``HITS_PER_BYPASS * max_bypass`` of them a ticket goes before the others as well.
+released copy while this one waits. A hit on a copy that was idle anyway does not count. Yet a
+stream of such hits can keep every copy in use at some moment and so keep a large request out for
+ever; after ``HITS_PER_BYPASS * max_bypass`` of them a ticket goes before the others as well.
 
 The queue decides nothing; it keeps order, counts, and answers who is first for which model.
 """
