@@ -43,8 +43,9 @@ def true_readings(draw: st.DrawFn) -> list[Reading]:
     for active in draw(st.lists(snapshots, min_size=10, max_size=40)):
         error = draw(st.floats(-5.0, 5.0))
         spike = draw(st.sampled_from((0.0,) * 9 + (3000.0,)))
+        taken: dict[str, int] = dict(active.items())
         use = foreign + sum(costs[tag] * count for tag, count in active.items())
-        readings.append((active, use + error + spike))
+        readings.append((taken, use + error + spike))
     return readings
 
 

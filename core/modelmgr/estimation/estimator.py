@@ -288,7 +288,7 @@ class ResourceEstimator:
         if fit is None or self._is_stale:
             return True
         pending = log.total - self._fitted_total
-        if pending >= min(self._fitted_total // 8 + 1, log.capacity // 2):
+        if pending >= min(self._fitted_total // 8 + 1, log.capacity):
             return True
         for columns, counts, value in log.rows[self._checked_rows :]:
             if columns and columns[-1] >= len(fit.column_costs):

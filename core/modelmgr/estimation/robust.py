@@ -228,7 +228,7 @@ class _Iteration:
         if not len(kept):
             return ROUNDING
         share, to_sd = _SCALE_OF_MANY if len(kept) >= _MANY else _SCALE_OF_FEW
-        return max(to_sd * float(np.quantile(kept, share)), ROUNDING)
+        return max(to_sd * float(kept[int(share * (len(kept) - 1))]), ROUNDING)
 
     def _final_scale(self) -> tuple[float, float]:
         if not len(self.problem.readings):
