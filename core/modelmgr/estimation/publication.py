@@ -54,7 +54,7 @@ def from_isolation(samples: IsolationSamples) -> Published:
     return Published(
         True,
         peak.value,
-        None if resident is None else resident.value,
+        None if resident is None else min(resident.value, peak.value),
         peak.value + normal_quantile(UPPER_PROBABILITY) * peak.sd,
         (max(round(peak.value - side), 0), round(peak.value + side)),
         "isolation",
