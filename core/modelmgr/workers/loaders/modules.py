@@ -22,7 +22,12 @@ DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
 class ModuleModel:
-    """A module in evaluation mode, run without autograd."""
+    """A module in evaluation mode, run without autograd.
+
+    Attributes:
+        module: the torch module itself; None once closed.
+        weights_bytes: parameters and buffers, each storage once.
+    """
 
     def __init__(
         self,
@@ -33,7 +38,7 @@ class ModuleModel:
         fingerprint: Callable[[], str],
     ) -> None:
         self._torch = import_framework("torch")
-        self._module: Any = module
+        self.module: Any = module
         self._device = device
         self._make_batch = make_batch
         self._fingerprint = fingerprint
@@ -58,7 +63,7 @@ class ModuleModel:
         call = self._as_call(batch)
         with self._torch.inference_mode():
             self._forget_state(call)
-            outputs: object = self._module(*call.positional, **call.named)
+            outputs: object = self.module(*call.positional, **call.named)
             if self._device != "cpu":
                 self._torch.cuda.synchronize(self._device)
         return outputs
@@ -76,7 +81,7 @@ class ModuleModel:
 
     def close(self) -> None:
         """Drop the module; on CUDA give torch's cache back to the driver."""
-        self._module = None
+        self.module = None
         gc.collect()
         if self._device != "cpu":
             with self._torch.cuda.device(self._device):
@@ -96,7 +101,7 @@ class ModuleModel:
         return self._torch.as_tensor(value, device=self._device) if is_array else value
 
     def _own_tensors(self) -> list[Any]:
-        return [*self._module.parameters(), *self._module.buffers()]
+        return [*self.module.parameters(), *self.module.buffers()]
 
     def _forget_state(self, call: CallArguments) -> None:
         # A recurrent module (silero-vad) keeps its state between calls; one of another batch size
@@ -104,7 +109,7 @@ class ModuleModel:
         sizes = tuple(
             tuple(value.shape) for value in call.positional if isinstance(value, self._torch.Tensor)
         )
-        reset: Any = getattr(self._module, "reset_states", None)
+        reset: Any = getattr(self.module, "reset_states", None)
         if callable(reset) and sizes != self._batch_sizes:
             reset()
         self._batch_sizes = sizes

@@ -82,7 +82,7 @@ class OnnxModel:
                 )
         generator = np.random.default_rng(seed)
         return {
-            name: np.asarray(draw(argument, sizes, generator), dtype=argument.dtype or None)
+            name: np.asarray(draw(argument, sizes, generator), dtype=argument.dtype)
             for name, argument in self._inputs.items()
         }
 

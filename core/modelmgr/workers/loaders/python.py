@@ -27,10 +27,10 @@ def _is_size(value: object) -> bool:
 
 
 class PythonModel:
-    """Adapts the user's object; knows nothing of its inside."""
+    """Adapts the user's object, ``instance``; knows nothing of its inside."""
 
     def __init__(self, instance: Any, spec: ModelSpec) -> None:
-        self._instance: Any = instance
+        self.instance: Any = instance
         self._spec = spec
         weights: Any = getattr(instance, "weights_bytes", None)
         self.weights_bytes: int | None = int(weights) if _is_size(weights) else None
@@ -39,7 +39,7 @@ class PythonModel:
 
     def make_batch(self, dims: Mapping[str, int], seed: int) -> object:
         """Ask the object, else draw the list's arguments, else return the shape."""
-        make = getattr(self._instance, "make_batch", None)
+        make = getattr(self.instance, "make_batch", None)
         if callable(make):
             return make(dict(dims), seed)
         refuse_empty(dims)
@@ -52,12 +52,12 @@ class PythonModel:
 
     def infer(self, batch: object) -> object:
         """Call the object's ``infer``."""
-        result: object = self._instance.infer(batch)
+        result: object = self.instance.infer(batch)
         return result
 
     def close(self) -> None:
         """Call the object's ``close`` where it has one, and drop the object; once."""
-        instance, self._instance = self._instance, None
+        instance, self.instance = self.instance, None
         close = getattr(instance, "close", None)
         if callable(close):
             close()

@@ -253,12 +253,13 @@ def _model_class(spec: ModelSpec, config: Any) -> Any:
     """Return the class that the auto class has for this config; importing it is the point."""
     transformers = import_framework("transformers")
     name = str(spec.options.get("auto_class", "AutoModel"))
-    public = [entry for entry in dir(transformers) if entry.startswith("AutoModel")]
-    if name not in public:
+    auto_class: Any = getattr(transformers, name, None) if name.startswith("AutoModel") else None
+    if auto_class is None:
+        public = [entry for entry in dir(transformers) if entry.startswith("AutoModel")]
         hint = did_you_mean(name, public)
         raise UsageError(f"model {spec.tag!r}: transformers has no {name!r}{hint}")
     try:
-        mapping: Any = getattr(transformers, name)._model_mapping  # noqa: SLF001 - no public way
+        mapping: Any = auto_class._model_mapping  # noqa: SLF001 - there is no public way
         found: Any = mapping[type(config)]
     except (ImportError, KeyError) as error:
         if isinstance(error, ModuleNotFoundError):
