@@ -303,11 +303,18 @@ class Driver:
         return True
 
     def _lose(self, copy: int) -> None:
-        def lost(now_ns: int) -> list[Action]:
-            self._forget(copy)
+        """Tell that a copy's process died, and let its remains be cleared away."""
+        lost: list[Loaded] = []
+
+        def tell(now_ns: int) -> list[Action]:
+            loaded = self._forget(copy)
+            if loaded is not None:
+                lost.append(loaded)
             return self.scheduler.worker_lost(copy, now_ns)
 
-        self._tell(lost)
+        self._tell(tell)
+        for loaded in lost:
+            self._close(loaded.instance, loaded.tag)
 
     # Releasing -------------------------------------------------------------------------------
 
@@ -395,11 +402,12 @@ class Driver:
                 exc_info=True,
             )
 
-    def _forget(self, copy: int) -> None:
+    def _forget(self, copy: int) -> Loaded | None:
         """Drop a copy whose process is gone. Under the lock."""
         loaded = self.loaded.pop(copy, None)
         if loaded is not None and loaded.pid is not None:
             self.readers[loaded.device].untrack(loaded.pid)
+        return loaded
 
     # Readings and time -----------------------------------------------------------------------
 

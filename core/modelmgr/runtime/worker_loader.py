@@ -60,5 +60,6 @@ class WorkerLoader:
             worker.load(timeout_s=self._timeout_s)
         except BaseException:
             worker.kill()
+            worker.close()
             raise
         return worker
