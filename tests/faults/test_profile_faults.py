@@ -8,10 +8,11 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from modelmgr.errors import UsageError
@@ -19,6 +20,7 @@ from modelmgr.measuring.journal import journal_path
 from modelmgr.measuring.profile import profile_models
 from modelmgr.measuring.settings import ProfileSettings
 from modelmgr.records.codec import load_costs
+from modelmgr.records.costs import ModelCost
 from support.processes import open_pidfds, still_running
 from support.profile_observer import RecordingObserver
 from support.profile_owner import models
@@ -177,25 +179,46 @@ def test_a_second_run_to_the_same_output_is_refused_and_told_who_writes(tmp_path
         run.end()
 
 
+@contextmanager
+def filling_disk() -> Generator[Callable[[], None]]:
+    """Give a function after which no file may grow, as on a full disk (EFBIG for ENOSPC)."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
 def test_a_disk_that_fills_is_one_clear_error_and_the_old_file_stays(tmp_path: Path) -> None:
     out = tmp_path / "costs.json"
     settings = ProfileSettings(out=out, device="host", budget_bytes=2 * 1024**3, repeats=1)
     quick = models("", when="never")[:1]
     profile_models(quick, settings, RecordingObserver())
     before = out.read_bytes()
-
-    def fill(_tag: str, step: str) -> None:
-        if step.startswith("unload"):
-            # The kernel lets no file grow any more, as a full disk would (EFBIG for ENOSPC).
-            hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-            resource.setrlimit(resource.RLIMIT_FSIZE, (300, hard))
-
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        with pytest.raises(UsageError, match="free some space"):
-            profile_models(quick, settings, RecordingObserver(fill))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
+    with filling_disk() as fill, pytest.raises(UsageError, match="free some space"):
+        profile_models(
+            quick,
+            settings,
+            RecordingObserver(lambda _, step: fill() if step.startswith("unload") else None),
+        )
     assert out.read_bytes() == before
+
+
+def test_a_database_that_cannot_be_written_loses_nothing_that_was_measured(tmp_path: Path) -> None:
+    class Finishing(RecordingObserver):
+        def model_finished(self, tag: str, cost: ModelCost) -> None:
+            super().model_finished(tag, cost)
+            fill()
+
+    out = tmp_path / "costs.json"
+    settings = ProfileSettings(out=out, device="host", budget_bytes=2 * 1024**3, repeats=1)
+    quick = models("", when="never")[:1]
+    with filling_disk() as fill, pytest.raises(UsageError, match="--resume"):
+        profile_models(quick, settings, Finishing())
+    assert [path.name for path in tmp_path.iterdir()] == [journal_path(out).name]
+    observer = RecordingObserver()
+    profile_models(quick, msgspec.structs.replace(settings, resume=True), observer)
+    assert observer.started == ()  # nothing was left to measure
+    assert list(load_costs(out).models) == ["quick"]

