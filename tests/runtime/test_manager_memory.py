@@ -94,6 +94,7 @@ def test_a_failed_reading_never_looks_like_free_memory() -> None:
         with pytest.raises(AcquireTimeoutError):
             manager.lease("n", loader_of(device, 2500.0), timeout=0)
         held.release()
+        device.answer_truly()
 
 
 @pytest.mark.parametrize(
@@ -141,10 +142,17 @@ def test_memory_that_comes_back_late_causes_one_eviction_not_three() -> None:
     device = FakeDevice()
     kept: list[FakeModel] = []
     costs = {f"m{i}": 2000.0 for i in range(4)} | {"new": 2500.0}
+
+    def unload(instance: FakeModel) -> None:
+        if kept:
+            instance.close()
+        else:
+            kept.append(instance)
+
     with ModelManager(
         device,
         costs=costs,
-        unload=kept.append,
+        unload=unload,
         poll_interval=0.01,
         eviction_cooldown_seconds=0.0,
         policy="lru",

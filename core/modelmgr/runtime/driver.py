@@ -375,17 +375,19 @@ class Driver:
             gone = loaded.own_process and not getattr(loaded.instance, "alive", False)
             if loaded.pid is not None and gone:
                 self.readers[loaded.device].untrack(loaded.pid)
-            own_process = loaded.own_process
             with self.lock:
                 self.loaded.pop(action.copy, None)
             loaded.instance = None
-            if not own_process:
-                _return_memory()
         self._tell(
             lambda now_ns: self.scheduler.unload_finished(action.copy, now_ns, process_gone=gone)
         )
         self.read(action.device)
-        self._watch()
+        if action.copy in self.scheduler.copies:
+            # Dropping the last reference was not enough. A collection stops every thread for long,
+            # so it is made only when the memory was not seen to come back.
+            _return_memory()
+            self.read(action.device)
+            self._watch()
 
     def _close(self, instance: Any, tag: str) -> None:  # noqa: ANN401 - whatever the loader returned
         try:

@@ -49,6 +49,11 @@ class FakeDevice:
         with self._lock:
             self._failures.extend(answers)
 
+    def answer_truly(self) -> None:
+        """Forget the failures that were asked for and not yet given."""
+        with self._lock:
+            self._failures.clear()
+
     def get_stats(self) -> tuple[float, float, float]:
         """Return current, peak and total use, MB; fail where that was asked for."""
         with self._lock:
