@@ -2,9 +2,10 @@
 
 The lock guards the scheduler and the tables beside it, and nothing else: it is never held while a
 loader, an unload or a device reading runs. Loaders run in the thread that acquires. Unloads run in
-threads of their own, so that neither a release nor a hit waits for one. One watching thread reads
-the devices and calls ``deadline`` while somebody waits or memory is on its way; it ends when there
-is nothing to watch.
+threads of their own, so that neither a release nor a hit waits for one. ``runtime.watching`` reads
+the devices and lets time pass while somebody waits.
+
+It is one class because it is one protocol: what a thread does between asking and releasing.
 """
 
 from __future__ import annotations
@@ -18,10 +19,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from modelmgr.devices.reading import MemoryReader, MemoryReading
+from modelmgr.devices.reading import MemoryReader
 from modelmgr.errors import (
     AcquireTimeoutError,
     DeviceError,
@@ -32,31 +32,18 @@ from modelmgr.errors import (
     UsageError,
 )
 from modelmgr.runtime.lease import Lease
+from modelmgr.runtime.loaded import Loaded
 from modelmgr.runtime.measurement import JobMeasurement
+from modelmgr.runtime.watching import DeviceWatch
 from modelmgr.scheduling.actions import Action, Grant, Refusal, Reject, StartLoad, StartUnload
 from modelmgr.scheduling.scheduler import Scheduler
 from modelmgr.units import NS_PER_S, format_bytes
 
 _LOG = logging.getLogger("modelmgr")
 Loader = Callable[[], Any]
-# How long the watching thread stays once there is nothing to watch.
-_IDLE_WATCH_S = 1.0
 # A stated size shows no load: a model that was measured there would look as if it cost nothing.
 _NEVER_READ = frozenset({"fixed", "virtual"})
 _OUT_OF_MEMORY_NAMES = frozenset({"OutOfMemoryError", "MemoryError"})
-
-
-@dataclass(slots=True)
-class Loaded:
-    """One loaded copy: the instance and what has to be known to unload it."""
-
-    instance: Any
-    tag: str
-    device: int
-    own_process: bool
-    pid: int | None
-    measurement: JobMeasurement | None = None
-    lease: Lease | None = None
 
 
 class _Waiter:
@@ -115,8 +102,14 @@ class Driver:
         self._observed = observed
         self._waiters: dict[int, _Waiter] = {}
         self._changed = threading.Condition(self.lock)
-        self._due_sooner = threading.Condition(self.lock)
-        self._watcher: threading.Thread | None = None
+        self.watch = DeviceWatch(
+            scheduler,
+            self.readers,
+            self.loaded,
+            lock=self.lock,
+            tell=self._tell,
+            poll_interval_s=poll_interval_s,
+        )
         self._loading_here = threading.local()
 
     # Acquiring -------------------------------------------------------------------------------
@@ -138,8 +131,7 @@ class Driver:
         own_process = bool(getattr(loader, "own_process", False))
         if not self.scheduler.has_idle(tag):
             # A load is dear and a reading is not: nothing is admitted on an old one.
-            for device in range(len(self.readers)):
-                self.read(device)
+            self.watch.read_all()
         while True:
             waiter = _Waiter()
             with self.lock:
@@ -165,7 +157,7 @@ class Driver:
         try:
             while True:
                 if not waiter.actions:
-                    self._watch()
+                    self.watch.wake()
                     timeout_s = None
                     if deadline_ns is not None:
                         timeout_s = max(0.0, (deadline_ns - time.monotonic_ns()) / NS_PER_S)
@@ -292,7 +284,7 @@ class Driver:
                 self._close(instance, action.tag)
                 self._tell(lambda now: self.scheduler.load_failed(action.copy, now, "interrupted"))
             raise
-        self.read(action.device)
+        self.watch.read(action.device)
 
     def _died_idle(self, lease: Lease) -> bool:
         """Say whether a granted copy's process had died while nobody held it; it is gone then."""
@@ -381,13 +373,13 @@ class Driver:
         self._tell(
             lambda now_ns: self.scheduler.unload_finished(action.copy, now_ns, process_gone=gone)
         )
-        self.read(action.device)
+        self.watch.read(action.device)
         if action.copy in self.scheduler.copies:
             # Dropping the last reference was not enough. A collection stops every thread for long,
             # so it is made only when the memory was not seen to come back.
             _return_memory()
-            self.read(action.device)
-            self._watch()
+            self.watch.read(action.device)
+            self.watch.wake()
 
     def _close(self, instance: Any, tag: str) -> None:  # noqa: ANN401 - whatever the loader returned
         try:
@@ -411,91 +403,6 @@ class Driver:
             self.readers[loaded.device].untrack(loaded.pid)
         return loaded
 
-    # Readings and time -----------------------------------------------------------------------
-
-    def read(self, device: int) -> None:
-        """Read one device now and tell the scheduler."""
-        reader = self.readers[device]
-        try:
-            reading = reader.read()
-        except DeviceError as error:
-            reason = str(error)
-            self._tell(lambda now_ns: self.scheduler.reading_failed(device, now_ns, reason))
-            return
-
-        def tell(now_ns: int) -> list[Action]:
-            ledger = self.scheduler.devices[device].ledger
-            actions: list[Action] = []
-            if reading.total_bytes != ledger.total_bytes:
-                limit_bytes = reading.total_bytes - round(
-                    reading.total_bytes * reader.description.slack
-                )
-                actions += self.scheduler.resize(device, now_ns, reading.total_bytes, limit_bytes)
-            return actions + self.scheduler.memory_reading(
-                device,
-                now_ns,
-                at_ns=reading.at_ns,
-                used_bytes=reading.used_bytes,
-                own_bytes=self._own_bytes(device, reading),
-            )
-
-        self._tell(tell)
-
-    def _own_bytes(self, device: int, reading: MemoryReading) -> dict[int, int] | None:
-        if reading.processes is None:
-            return None
-        return {
-            copy: reading.processes[loaded.pid]
-            for copy, loaded in self.loaded.items()
-            if loaded.device == device
-            and loaded.pid is not None
-            and loaded.pid in reading.processes
-        }
-
-    def _watch(self) -> None:
-        """See to it that the watching thread runs."""
-        with self.lock:
-            if self._watcher is None and self._something_to_watch():
-                self._watcher = threading.Thread(
-                    target=self._run_watcher, name="modelmgr-watch", daemon=True
-                )
-                self._watcher.start()
-            self._due_sooner.notify_all()
-
-    def _something_to_watch(self) -> bool:
-        return bool(
-            len(self.scheduler.queue)
-            or self.scheduler.committed_tickets
-            or any(
-                device.ledger.freeing_bytes or device.ledger.unsettled()
-                for device in self.scheduler.devices
-            )
-        )
-
-    def _run_watcher(self) -> None:
-        idle_since: float | None = None
-        read_at = 0.0
-        while True:
-            with self.lock:
-                busy = self._something_to_watch()
-                if not busy:
-                    idle_since = idle_since or time.monotonic()
-                    if time.monotonic() - idle_since > _IDLE_WATCH_S:
-                        self._watcher = None
-                        return
-                else:
-                    idle_since = None
-                pause_s = self._poll_interval_s
-                due_ns = self.scheduler.next_deadline_ns()
-                if due_ns is not None:
-                    pause_s = min(pause_s, max(0.0, (due_ns - time.monotonic_ns()) / NS_PER_S))
-                self._due_sooner.wait(pause_s)
-            if busy and time.monotonic() >= read_at:
-                read_at = time.monotonic() + self._poll_interval_s
-                for device in range(len(self.readers)):
-                    self.read(device)
-            self._tell(self.scheduler.deadline)
-
     # The door to the scheduler ---------------------------------------------------------------
 
     def _tell(self, event: Callable[[int], list[Action]]) -> None:
@@ -506,7 +413,7 @@ class Driver:
     def tell(self, event: Callable[[int], list[Action]]) -> None:
         """Tell the scheduler something: ``event`` gets the time and returns the actions."""
         self._tell(event)
-        self._watch()
+        self.watch.wake()
 
     def _route(self, actions: list[Action]) -> None:
         """Hand each action to the thread that has to act. Under the lock."""

@@ -161,8 +161,7 @@ class ModelManager:
         for tag, cost in preloaded.items():
             self.estimator.set_initial_estimate(tag, cost.peak_bytes / MIB)
             scheduler.set_costs(tag, cost, self._started_ns)
-        for device in range(len(used)):
-            self._driver.read(device)
+        self._driver.watch.read_all()
 
     # Acquiring and releasing -----------------------------------------------------------------
 

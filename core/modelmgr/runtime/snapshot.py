@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from modelmgr.runtime.loaded import Loaded
 from modelmgr.scheduling.copies import Copy, Device
 from modelmgr.scheduling.scheduler import Scheduler
 from modelmgr.scheduling.states import CopyState
-
-if TYPE_CHECKING:
-    from modelmgr.runtime.driver import Loaded
 
 
 @dataclass(frozen=True, slots=True)

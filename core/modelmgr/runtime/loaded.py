@@ -1,0 +1,32 @@
+"""What the threaded driver keeps of one loaded copy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from modelmgr.runtime.lease import Lease
+from modelmgr.runtime.measurement import JobMeasurement
+
+
+@dataclass(slots=True)
+class Loaded:
+    """One loaded copy: the instance, and what has to be known to release and to unload it.
+
+    Attributes:
+        instance: what the loader returned; None once it was unloaded.
+        tag: the model.
+        device: the device's number.
+        own_process: the instance lives in a process of its own.
+        pid: that process, None where there is none.
+        measurement: runs until the first release of an unknown model.
+        lease: the lease in force, None while it is idle.
+    """
+
+    instance: Any
+    tag: str
+    device: int
+    own_process: bool
+    pid: int | None
+    measurement: JobMeasurement | None = None
+    lease: Lease | None = None

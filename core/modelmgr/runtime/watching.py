@@ -1,0 +1,139 @@
+"""Readings and the passing of time, for the threaded driver.
+
+One thread reads the devices and calls ``deadline`` while somebody waits or memory is on its way;
+it ends when there has been nothing to watch for a while, so that an idle manager costs nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from modelmgr.devices.reading import MemoryReader, MemoryReading
+from modelmgr.errors import DeviceError
+from modelmgr.runtime.loaded import Loaded
+from modelmgr.scheduling.actions import Action
+from modelmgr.scheduling.scheduler import Scheduler
+from modelmgr.units import NS_PER_S
+
+# How long the thread stays once there is nothing to watch.
+_IDLE_S = 1.0
+
+
+class DeviceWatch:
+    """Reads devices on demand and, while somebody waits, again and again.
+
+    Args:
+        scheduler: who is told; read under the lock only.
+        readers: one for each of its devices.
+        loaded: the loaded copies by number, to tell their own processes' bytes apart.
+        lock: guards the scheduler.
+        tell: calls the scheduler under the lock and sees to what follows.
+        poll_interval_s: seconds between readings.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        readers: Sequence[MemoryReader],
+        loaded: Mapping[int, Loaded],
+        *,
+        lock: threading.Lock,
+        tell: Callable[[Callable[[int], list[Action]]], None],
+        poll_interval_s: float,
+    ) -> None:
+        self._scheduler = scheduler
+        self._readers = readers
+        self._loaded = loaded
+        self._lock = lock
+        self._tell = tell
+        self._poll_interval_s = poll_interval_s
+        self._due_sooner = threading.Condition(lock)
+        self._thread: threading.Thread | None = None
+
+    def read_all(self) -> None:
+        """Read every device now."""
+        for device in range(len(self._readers)):
+            self.read(device)
+
+    def read(self, device: int) -> None:
+        """Read one device now and tell the scheduler, outside of the lock while reading."""
+        reader = self._readers[device]
+        try:
+            reading = reader.read()
+        except DeviceError as error:
+            reason = str(error)
+            self._tell(lambda now_ns: self._scheduler.reading_failed(device, now_ns, reason))
+            return
+        slack = reader.description.slack
+
+        def tell(now_ns: int) -> list[Action]:
+            actions: list[Action] = []
+            total_bytes = reading.total_bytes
+            if total_bytes != self._scheduler.devices[device].ledger.total_bytes:
+                limit_bytes = total_bytes - round(total_bytes * slack)
+                actions += self._scheduler.resize(device, now_ns, total_bytes, limit_bytes)
+            return actions + self._scheduler.memory_reading(
+                device,
+                now_ns,
+                at_ns=reading.at_ns,
+                used_bytes=reading.used_bytes,
+                own_bytes=self._own_bytes(device, reading),
+            )
+
+        self._tell(tell)
+
+    def wake(self) -> None:
+        """See to it that somebody watches, and looks at once at what is due."""
+        with self._lock:
+            if self._thread is None and self._something_to_watch():
+                self._thread = threading.Thread(
+                    target=self._run, name="modelmgr-watch", daemon=True
+                )
+                self._thread.start()
+            self._due_sooner.notify_all()
+
+    def _own_bytes(self, device: int, reading: MemoryReading) -> dict[int, int] | None:
+        if reading.processes is None:
+            return None
+        return {
+            copy: reading.processes[loaded.pid]
+            for copy, loaded in self._loaded.items()
+            if loaded.device == device
+            and loaded.pid is not None
+            and loaded.pid in reading.processes
+        }
+
+    def _something_to_watch(self) -> bool:
+        return bool(
+            len(self._scheduler.queue)
+            or self._scheduler.committed_tickets
+            or any(
+                device.ledger.freeing_bytes or device.ledger.unsettled()
+                for device in self._scheduler.devices
+            )
+        )
+
+    def _run(self) -> None:
+        idle_since: float | None = None
+        read_at = 0.0
+        while True:
+            with self._lock:
+                busy = self._something_to_watch()
+                if not busy:
+                    idle_since = idle_since or time.monotonic()
+                    if time.monotonic() - idle_since > _IDLE_S:
+                        self._thread = None
+                        return
+                else:
+                    idle_since = None
+                pause_s = self._poll_interval_s
+                due_ns = self._scheduler.next_deadline_ns()
+                if due_ns is not None:
+                    pause_s = min(pause_s, max(0.0, (due_ns - time.monotonic_ns()) / NS_PER_S))
+                self._due_sooner.wait(pause_s)
+            if busy and time.monotonic() >= read_at:
+                read_at = time.monotonic() + self._poll_interval_s
+                self.read_all()
+            self._tell(self._scheduler.deadline)
