@@ -36,6 +36,7 @@ def record(tag: str, fingerprint: str = "sha256:a") -> JournalRecord:
 
 def left_by_a_killed_run(out: Path, *tags: str) -> None:
     with Journal(out, resume=False) as journal:
+        journal.begin()
         for tag in tags:
             journal.append(record(tag))
 
@@ -45,6 +46,7 @@ def test_a_resumed_run_finds_every_finished_model_whole(tmp_path: Path) -> None:
     left_by_a_killed_run(out, "a", "b")
     with Journal(out, resume=True) as journal:
         assert dict(journal.records) == {"a": record("a"), "b": record("b")}
+        journal.begin()
         journal.append(record("c"))
     with Journal(out, resume=True) as journal:
         assert list(journal.records) == ["a", "b", "c"]
@@ -58,6 +60,7 @@ def test_a_failed_model_and_its_reason_are_kept_too(tmp_path: Path) -> None:
         cost=ModelCost(error=CostError(kind="ModelLoadError", message="no such file")),
     )
     with Journal(out, resume=False) as journal:
+        journal.begin()
         journal.append(failed)
     with Journal(out, resume=True) as journal:
         assert journal.records["a"] == failed
@@ -72,6 +75,7 @@ def test_a_line_torn_by_a_kill_loses_only_itself(tmp_path: Path, kept_bytes: int
     path.write_bytes(text[:kept_bytes])
     with Journal(out, resume=True) as journal:
         assert list(journal.records) == (["a"] if kept_bytes < 0 else [])
+        journal.begin()
         journal.append(record("c"))
     with Journal(out, resume=True) as journal:
         assert list(journal.records) == (["a", "c"] if kept_bytes < 0 else ["c"])
@@ -87,9 +91,30 @@ def test_a_run_that_does_not_resume_starts_empty_and_says_what_it_threw_away(
         assert not journal.records
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_that_is_refused_before_it_begins_changes_nothing(
+    tmp_path: Path, resume: bool
+) -> None:
+    out = tmp_path / "costs.json"
+    Journal(out, resume=resume).close()
+    assert list(tmp_path.iterdir()) == []
+    left_by_a_killed_run(out, "a")
+    before = journal_path(out).read_bytes()
+    Journal(out, resume=resume).close()
+    assert journal_path(out).read_bytes() == before
+
+
+def test_a_run_that_finished_no_model_leaves_no_journal(tmp_path: Path) -> None:
+    with Journal(tmp_path / "costs.json", resume=False) as journal:
+        journal.begin()
+        assert journal.path.exists()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_model_measured_twice_counts_as_last_measured(tmp_path: Path) -> None:
     out = tmp_path / "costs.json"
     with Journal(out, resume=False) as journal:
+        journal.begin()
         journal.append(record("a", "sha256:old"))
         journal.append(record("a", "sha256:new"))
     with Journal(out, resume=True) as journal:
@@ -100,12 +125,10 @@ def test_two_runs_never_write_to_one_output_and_the_second_is_told_who_does(
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "costs.json"
-    with (
-        Journal(out, resume=False) as journal,
-        pytest.raises(UsageError, match=f"process {os.getpid()}"),
-    ):
-        Journal(out, resume=True)
-    assert journal.path.exists()
+    with Journal(out, resume=False) as journal:
+        journal.begin()
+        with pytest.raises(UsageError, match=f"process {os.getpid()}"):
+            Journal(out, resume=True)
     Journal(out, resume=True).close()
 
 
@@ -114,7 +137,7 @@ def test_the_lock_of_a_killed_run_is_gone_with_it(tmp_path: Path) -> None:
     program = (
         "import sys, signal\nfrom pathlib import Path\n"
         "from modelmgr.measuring.journal import Journal\n"
-        "journal = Journal(Path(sys.argv[1]), resume=False)\n"
+        "journal = Journal(Path(sys.argv[1]), resume=False)\njournal.begin()\n"
         "print('locked', flush=True)\nsignal.pause()\n"
     )
     with subprocess.Popen(  # noqa: S603 - our own interpreter on our own text
@@ -132,6 +155,7 @@ def test_the_lock_of_a_killed_run_is_gone_with_it(tmp_path: Path) -> None:
 def test_a_finished_run_leaves_no_journal(tmp_path: Path) -> None:
     out = tmp_path / "costs.json"
     journal = Journal(out, resume=False)
+    journal.begin()
     journal.append(record("a"))
     journal.remove()
     assert list(tmp_path.iterdir()) == []
@@ -140,6 +164,7 @@ def test_a_finished_run_leaves_no_journal(tmp_path: Path) -> None:
 def test_a_full_disk_is_a_clear_error_and_loses_nothing_written_before(tmp_path: Path) -> None:
     out = tmp_path / "costs.json"
     with Journal(out, resume=False) as journal:
+        journal.begin()
         journal.append(record("a"))
         whole = journal.path.read_bytes()
         # The kernel refuses to let the file grow, as a full disk would (EFBIG for ENOSPC).

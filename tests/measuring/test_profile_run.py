@@ -291,7 +291,7 @@ def test_a_list_that_makes_no_sense_changes_nothing(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError):
             profile_models(models, settings, RecordingObserver())
-    assert not out.exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 class Hog:

@@ -70,7 +70,7 @@ class Journal:
     """
 
     def __init__(self, out: Path, *, resume: bool) -> None:
-        """Open and lock it, creating it where there is none.
+        """Open and lock it, creating it where there is none; nothing in it changes yet.
 
         Args:
             out: the database that the journal belongs to.
@@ -81,16 +81,32 @@ class Journal:
                 the journal, or the file is not a journal.
         """
         self.path = journal_path(out)
+        self._worth_keeping = True
         self._descriptor = self._open_locked(out)
         try:
             text = self._read_all()
+            self._text = text
+            self._worth_keeping = bool(text)
+            self._resume = resume
             kept = self._parse(text)
             self.records: Mapping[str, JournalRecord] = kept if resume else {}
             self.discarded = 0 if resume else len(kept)
-            self._start(text, keep=resume)
         except BaseException:
             self.close()
             raise
+
+    def begin(self) -> None:
+        """Make the file this run's: with the records that are kept, or empty.
+
+        To be called once nothing can refuse the run any more: until then an earlier run's journal
+        stays as it is.
+
+        Raises:
+            UsageError: the disk is full or the file cannot be written.
+        """
+        self._start(self._text, keep=self._resume)
+        self._text = b""
+        self._worth_keeping = bool(self.records)
 
     def append(self, record: JournalRecord) -> None:
         """Add a finished model; it is on the disk when this returns.
@@ -99,6 +115,7 @@ class Journal:
             UsageError: the disk is full or the file cannot be written.
         """
         self._write(_encoder.encode(record) + b"\n")
+        self._worth_keeping = True
 
     def remove(self) -> None:
         """Delete the file and give the lock back: the database holds everything now."""
@@ -106,9 +123,11 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Give the lock back and keep the file; a second call does nothing."""
+        """Give the lock back; the file stays where it holds any model. Can be called twice."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
+            if not self._worth_keeping:
+                self.path.unlink(missing_ok=True)
             os.close(descriptor)
 
     def __enter__(self) -> Self:

@@ -88,6 +88,7 @@ class _Run:
         self._machine = describe_machine(device)
         self._existing = read_existing(self._settings.out, self._machine)
         fingerprints = {plan.spec.tag: self._fingerprint(plan, self._machine) for plan in plans}
+        self._journal.begin()
         self._take_over(fingerprints, session.observer)
         todo = [plan for plan in plans if plan.spec.tag not in self._costs]
         session.observer.run_started(
