@@ -276,6 +276,8 @@ def test_one_more_copy_may_evict_only_what_is_cold_and_time_alone_brings_that_ab
     driver.request("a")
     driver.wait(40_000)
     assert driver.unloads() == []
+    cold_ns = driver.copy(1).last_used_ns + 50_000
+    assert driver.scheduler.next_deadline_ns() == cold_ns, "the driver must call then"
     driver.wait(20_000)
     assert [unload.tag for unload in driver.unloads()] == ["b"]
 
@@ -285,6 +287,7 @@ def test_a_ticket_rents_until_it_has_waited_as_long_as_a_load_takes_then_it_buys
     driver.know("a", 20, load_ns=1000, hold_ns=10)
     holder(driver, "a")
     driver.request("a")
+    assert driver.scheduler.next_deadline_ns() == driver.now_ns + 1000, "the driver must call then"
     driver.wait(900)
     assert len(driver.loads()) == 1
     driver.wait(200)

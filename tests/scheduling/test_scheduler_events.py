@@ -174,6 +174,26 @@ def test_hits_on_copies_that_were_idle_anyway_pass_nobody_over_until_it_is_urgen
     assert driver.granted(big) is not None
 
 
+def test_a_stream_of_hits_cannot_keep_a_big_one_out_for_ever() -> None:
+    """Two warm copies, one of which is always in use, would never leave the device to it."""
+    driver = VirtualDriver(100, settings=SchedulerSettings(max_bypass=1))
+    driver.know("a", 30)
+    driver.know("b", 30)
+    driver.know("big", 90)
+    driver.serve("b")
+    held = holder(driver, "a")
+    big = driver.request("big")
+    for tag in "ba" * 20:
+        copy = driver.granted(driver.request(tag))
+        if copy is None:
+            break
+        driver.release(held)
+        held = copy
+    driver.release(held)
+    driver.obey()
+    assert driver.granted(big) is not None
+
+
 def test_a_released_copy_goes_to_the_oldest_of_equals_and_priority_goes_first() -> None:
     driver = VirtualDriver(100, settings=SchedulerSettings(max_copies=1))
     driver.know("a", 40)
@@ -464,7 +484,8 @@ def test_out_of_memory_is_tried_once_more_alone_and_then_it_fails() -> None:
     assert driver.outcome[ticket] is None
     driver.unload(1)
     retry = driver.loads()[-1]
-    assert (retry.ticket_num, retry.isolated, retry.reserved_bytes) == (ticket, True, 100)
+    assert (retry.ticket_num, retry.isolated) == (ticket, True)
+    assert retry.reserved_bytes >= 40
     driver.fail_load(retry.copy, out_of_memory=True)
     assert driver.refusal(ticket) is Refusal.LOAD_FAILED
     assert len(driver.loads()) == 3
