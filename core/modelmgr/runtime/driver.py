@@ -75,8 +75,8 @@ class Driver:
         unload: what to do with an instance that goes; None calls its ``close`` where it has one.
         poll_interval_s: how often devices are read while somebody waits.
         before_load: called with a tag, under the lock, before a request that is no hit.
-        measured: called with a tag, the measurement and the instance when an unknown model's first
-            job ends; what it returns is called under the lock and answers with what follows.
+        measured: called with a tag and the copy when an unknown model's first job ends; what it
+            returns is called under the lock and answers with what follows.
         observed: called with every action, in order, under the lock.
     """
 
@@ -88,7 +88,7 @@ class Driver:
         unload: Callable[[Any], None] | None,
         poll_interval_s: float,
         before_load: Callable[[str], list[Action]],
-        measured: Callable[[str, JobMeasurement, Any], Callable[[], list[Action]]],
+        measured: Callable[[str, Loaded], Callable[[], list[Action]]],
         observed: Callable[[Action], None],
     ) -> None:
         self.scheduler = scheduler
@@ -247,7 +247,9 @@ class Driver:
             with contextlib.suppress(DeviceError):
                 reader.track(os.getpid())
         measurement = None
-        if action.isolated and reader.description.kind not in _NEVER_READ:
+        kind = reader.description.kind
+        tells_itself = own_process and kind == "host"
+        if action.isolated and kind not in _NEVER_READ and not tells_itself:
             measurement = JobMeasurement(reader, patience_s=2 * self._poll_interval_s)
         self._loading_here.depth = getattr(self._loading_here, "depth", 0) + 1
         try:
@@ -275,7 +277,16 @@ class Driver:
         try:
             if measurement is not None:
                 measurement.loaded()
-            loaded = Loaded(instance, action.tag, action.device, own_process, pid, measurement)
+            loaded = Loaded(
+                instance,
+                action.tag,
+                action.device,
+                own_process,
+                pid,
+                first_job=action.isolated,
+                tells_itself=tells_itself,
+                measurement=measurement,
+            )
             with self.lock:
                 self.loaded[action.copy] = loaded
                 self._route(self.scheduler.load_finished(action.copy, time.monotonic_ns()))
@@ -318,10 +329,10 @@ class Driver:
         if loaded.own_process and not getattr(loaded.instance, "alive", True):
             self._lose(lease.copy)
             return
-        measurement, loaded.measurement = loaded.measurement, None
         learn: Callable[[], list[Action]] | None = None
-        if measurement is not None:
-            learn = self._measured(lease.tag, measurement, loaded.instance)
+        if loaded.first_job:
+            loaded.first_job = False
+            learn = self._measured(lease.tag, loaded)
         with self.lock:
             if learn is not None:
                 self._route(learn())

@@ -19,7 +19,9 @@ class Loaded:
         device: the device's number.
         own_process: the instance lives in a process of its own.
         pid: that process, None where there is none.
-        measurement: runs until the first release of an unknown model.
+        first_job: it was isolated, and its first job has not ended: there is something to learn.
+        tells_itself: its process can say what the copy takes of this device.
+        measurement: watches the device until the first job ends, where the copy cannot tell.
         lease: the lease in force, None while it is idle.
     """
 
@@ -28,5 +30,7 @@ class Loaded:
     device: int
     own_process: bool
     pid: int | None
+    first_job: bool = False
+    tells_itself: bool = False
     measurement: JobMeasurement | None = None
     lease: Lease | None = None

@@ -30,7 +30,8 @@ from modelmgr.records.devices import DeviceDescription
 from modelmgr.runtime.costs import CostsInput, from_estimate, preloaded_costs
 from modelmgr.runtime.driver import Driver, Loader
 from modelmgr.runtime.lease import Lease
-from modelmgr.runtime.measurement import JobMeasurement, own_costs
+from modelmgr.runtime.loaded import Loaded
+from modelmgr.runtime.measurement import MeasuredCosts, own_costs
 from modelmgr.runtime.monitor_reader import Monitor, MonitorReader
 from modelmgr.runtime.snapshot import ManagerSnapshot, take_snapshot
 from modelmgr.scheduling.actions import Action, StartUnload
@@ -349,11 +350,14 @@ class ModelManager:
         costs = from_estimate(self.estimator.estimate(tag), model.load_ns_seen)
         return [] if costs is None else scheduler.set_costs(tag, costs, time.monotonic_ns())
 
-    def _learn(
-        self, tag: str, measurement: JobMeasurement, instance: object
-    ) -> Callable[[], list[Action]]:
+    def _learn(self, tag: str, loaded: Loaded) -> Callable[[], list[Action]]:
         """End an unknown model's measurement; the answer takes its figures in, under the lock."""
-        figures = own_costs(instance, measurement.finish())
+        figures: MeasuredCosts | None = None
+        if loaded.tells_itself:
+            figures = own_costs(loaded.instance)
+        elif loaded.measurement is not None:
+            figures = loaded.measurement.finish()
+            loaded.measurement = None
 
         def take_in() -> list[Action]:
             if figures is not None and self.estimator.is_unknown(tag):
