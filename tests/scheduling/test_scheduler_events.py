@@ -174,6 +174,25 @@ def test_hits_on_copies_that_were_idle_anyway_pass_nobody_over_until_it_is_urgen
     assert driver.granted(big) is not None
 
 
+def test_a_copy_that_is_released_to_a_later_ticket_passes_the_older_one_over() -> None:
+    driver = VirtualDriver(100, settings=SchedulerSettings(max_bypass=2, max_copies=1))
+    driver.know("a", 40)
+    driver.know("big", 90)
+    copy = holder(driver, "a")
+    big = driver.request("big")
+    later = [driver.request("a") for _ in range(3)]
+    waiting = driver.scheduler.waiting_for(big)
+    assert waiting is not None
+    for count, ticket in enumerate(later[:2], start=1):
+        driver.release(copy)
+        assert driver.granted(ticket) == copy
+        assert waiting.passed_over == driver.passed_over[big] == count
+    driver.release(copy)
+    driver.obey()
+    assert driver.granted(later[2]) is None
+    assert driver.granted(big) is not None
+
+
 def test_a_stream_of_hits_cannot_keep_a_big_one_out_for_ever() -> None:
     """Two warm copies, one of which is always in use, would never leave the device to it."""
     driver = VirtualDriver(100, settings=SchedulerSettings(max_bypass=1))
