@@ -180,7 +180,7 @@ def test_a_copy_that_is_released_to_a_later_ticket_passes_the_older_one_over() -
     driver.know("big", 90)
     copy = holder(driver, "a")
     big = driver.request("big")
-    later = [driver.request("a") for _ in range(3)]
+    later = [driver.request("a", priority=-1) for _ in range(3)]
     waiting = driver.scheduler.waiting_for(big)
     assert waiting is not None
     for count, ticket in enumerate(later[:2], start=1):
