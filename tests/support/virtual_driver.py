@@ -3,6 +3,8 @@
 It carries out orders only when a test says so (a load ends, an unload ends, memory comes back
 late, a reading is delivered), keeps books of its own, and holds every single event against the
 promises by those books: what it checks is never read from the scheduler's own ledger.
+
+It is one long module on purpose: each order is carried out and checked in the same place.
 """
 
 from __future__ import annotations
@@ -544,6 +546,10 @@ class VirtualDriver:
         must(held == set(self.leases), "holders disagree", held, self.leases)
         for ticket in scheduler.queue:
             must(ticket.passed_over <= scheduler.settings.max_bypass, "starved", ticket)
+            keeper = ticket.device is None or (
+                scheduler.devices[ticket.device].kept_for == ticket.ticket_num
+            )
+            must(keeper, "a ticket counts on a device that is kept for another", ticket)
         for number in self.open_tickets():
             must(scheduler.waiting_for(number) is not None, "a ticket was lost", number)
         for device in scheduler.devices:
