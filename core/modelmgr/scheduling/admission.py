@@ -100,7 +100,9 @@ class Admission:
         """Say whether a ticket must keep off a device for the sake of an older one."""
         kept_for = device.kept_for
         if kept_for is not None and kept_for < ticket.ticket_num:
-            return True
+            keeper = self._queue.get(kept_for)
+            if keeper is not None and self.contends(device, keeper):
+                return True
         for starving in self._queue.urgent():
             if starving.ticket_num >= ticket.ticket_num:
                 return False
@@ -248,19 +250,20 @@ class Admission:
         for device in sorted(self._devices, key=lambda device: -device.ledger.room_bytes()):
             if not self._may_isolate(device, ticket) or _loading(device):
                 continue
-            if not ticket.own_process and _holding(device):
+            if not ticket.own_process and (_holding(device) or device.ledger.freeing_bytes):
                 continue
-            room = device.ledger.room_bytes()
-            need = ticket.worst_case_bytes
-            takes_rest = need is None
-            least = self._least_rest(device) if need is None else need
-            if 0 < least <= room:
+            rest = device.ledger.room_bytes()
+            if ticket.own_process:
+                # Hits go on: what the residents need to run is not part of the rest.
+                rest -= _running_bytes(device)
+            worst = ticket.worst_case_bytes
+            least = self._least_rest(device) if worst is None else worst
+            if 0 < least <= rest:
                 return Plan(
                     device,
-                    room if need is None else need,
+                    rest if worst is None else worst,
                     isolated=True,
                     quiet=not ticket.own_process,
-                    takes_rest=takes_rest,
                 )
         if any(self._waits_for_quiet(device, ticket) for device in self._devices):
             return None
@@ -270,7 +273,8 @@ class Admission:
         """Say whether the model would fit beside the residents once loads and holders are done."""
         if not self._may_isolate(device, ticket):
             return False
-        if not (_loading(device) or (_holding(device) and not ticket.own_process)):
+        unquiet = _holding(device) or device.ledger.freeing_bytes > 0
+        if not (_loading(device) or (unquiet and not ticket.own_process)):
             return False
         if ticket.worst_case_bytes is not None:
             least = ticket.worst_case_bytes
@@ -292,7 +296,12 @@ class Admission:
             worst = ticket.worst_case_bytes
             takes_rest = worst is None or ticket.exclusive
             need = rest if worst is None or takes_rest else min(worst, rest)
-            if rest <= 0:
+            costs = self._models[ticket.tag].costs
+            if costs is not None:
+                need, takes_rest = costs.needed_bytes, False
+            if rest <= 0 or need > rest:
+                continue
+            if self._isolation == "exclusive" and _settling(device):
                 continue
             return Plan(
                 device,
@@ -359,7 +368,9 @@ class Admission:
     def _only_pinned_held(self, device: Device, ticket: Ticket) -> bool:
         """Say whether all holders' models are pinned and the measurement can bear them."""
         return ticket.own_process and all(
-            copy.model.pinned for copy in device.copies.values() if copy.held
+            copy.model.pinned and copy.held
+            for copy in device.copies.values()
+            if copy.held or copy.ticket is not None
         )
 
 
@@ -371,6 +382,23 @@ def _loading(device: Device) -> bool:
 
 def _holding(device: Device) -> bool:
     return any(copy.held or copy.ticket is not None for copy in device.copies.values())
+
+
+def _settling(device: Device) -> bool:
+    """Say whether a copy that could be evicted has not settled yet: a reading will do that."""
+    return any(
+        copy.state is CopyState.SETTLING and not copy.model.pinned
+        for copy in device.copies.values()
+    )
+
+
+def _running_bytes(device: Device) -> int:
+    """Return what granting every idle copy would add to the committed bytes."""
+    return sum(
+        device.ledger.activation_bytes(copy.number)
+        for copy in device.copies.values()
+        if copy.state in (CopyState.IDLE, CopyState.SETTLING) and copy.ticket is None
+    )
 
 
 def _held_bytes(device: Device) -> tuple[int, int, int]:

@@ -1,10 +1,11 @@
 """The cheapest set of victims that frees enough: a minimum knapsack cover, solved exactly.
 
-Choose S with Σ size ≥ need so that Σ value is least; among equals the earlier items in the caller's
-order are preferred, then fewer items. Branch and bound over items by value per byte with the
-fractional relaxation as the bound (Martello & Toth, *Knapsack Problems*, 1990, ch. 2): a dozen idle
-copies take microseconds. Past ``node_limit`` nodes the best set found so far is returned, which is
-never worse than the greedy one. No clock and no randomness: the same items give the same set.
+Choose S with Σ size ≥ need so that Σ value is least; among equals the sum of the items' ``ties``
+decides (compared place by place), then fewer items, then the earlier ones in the caller's order.
+Branch and bound over items by value per byte with the fractional relaxation as the bound (Martello
+& Toth, *Knapsack Problems*, 1990, ch. 2): a dozen idle copies take microseconds. Past
+``node_limit`` nodes the best set found so far is returned, which is never worse than the greedy
+one. No clock and no randomness: the same items give the same set.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ def cheapest_cover(
     values: Sequence[float],
     need: int,
     *,
+    ties: Sequence[tuple[int, ...]] = (),
     node_limit: int = _NODE_LIMIT,
 ) -> tuple[int, ...] | None:
     """Return the indices of the least valuable items whose sizes reach ``need``.
@@ -27,6 +29,7 @@ def cheapest_cover(
         sizes: bytes, positive; an item of size 0 is never chosen.
         values: what losing each item costs, finite and not negative.
         need: bytes to free; 0 or less needs nothing.
+        ties: what decides among sets of equal value, one tuple an item; none says nothing.
         node_limit: how many nodes to look at before the best set so far is taken.
 
     Returns:
@@ -40,7 +43,7 @@ def cheapest_cover(
     # Cheapest bytes first, so that the first descent is the greedy set and the bound is tight.
     order = sorted(usable, key=lambda i: (values[i] / sizes[i], i))
     best = _pruned_greedy(sizes, values, order, need)
-    search = _Search(sizes, values, order, best, node_limit)
+    search = _Search(sizes, values, ties, order, best, node_limit)
     search.descend(0, need, 0.0, ())
     return tuple(sorted(search.best))
 
@@ -83,16 +86,18 @@ def _pruned_greedy(
 class _Search:
     """Depth-first branch and bound over one instance."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the instance, as it was given
         self,
         sizes: Sequence[int],
         values: Sequence[float],
+        ties: Sequence[tuple[int, ...]],
         order: Sequence[int],
         best: tuple[int, ...],
         node_limit: int,
     ) -> None:
         self._sizes = sizes
         self._values = values
+        self._ties = ties
         self._order = order
         self._nodes_left = node_limit
         self.best = best
@@ -102,9 +107,11 @@ class _Search:
         for place in range(len(order) - 1, -1, -1):
             self._rest[place] = self._rest[place + 1] + sizes[order[place]]
 
-    def _key(self, chosen: tuple[int, ...]) -> tuple[float, int, tuple[int, ...]]:
+    def _key(self, chosen: tuple[int, ...]) -> tuple[float, tuple[int, ...], int, tuple[int, ...]]:
         ordered = tuple(sorted(chosen))
-        return sum(self._values[i] for i in ordered), len(ordered), ordered
+        ties = [self._ties[i] for i in ordered] if self._ties else []
+        summed = tuple(sum(place) for place in zip(*ties, strict=True))
+        return sum(self._values[i] for i in ordered), summed, len(ordered), ordered
 
     def descend(self, place: int, need: int, value: float, chosen: tuple[int, ...]) -> None:
         """Decide about the item at ``place`` of the order, taking it first."""

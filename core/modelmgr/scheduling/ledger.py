@@ -74,7 +74,10 @@ class Entry:
             return 0, self.left_bytes
         if self.loaded_ns is None or at_ns < self.loaded_ns:
             return 0, self.charge()
-        return self.resident_bytes, self.peak_bytes if self.active else self.resident_bytes
+        most = self.peak_bytes if self.active else self.resident_bytes
+        if self.peak_bytes == 0:
+            most = self.charge()  # its cost is unknown: it may show all that is reserved for it
+        return self.resident_bytes, most
 
 
 class Ledger:

@@ -37,6 +37,7 @@ class IdleCopy:
         device: the device's number.
         size_bytes: what the ledger would get back.
         last_used_ns: when it was last released (or loaded).
+        use_serial: orders uses that fell into one moment; larger is later.
         reload_ns: what loading it again would take.
         surplus: the model has more copies than its floor.
         cold: unused for longer than the cooldown.
@@ -51,6 +52,7 @@ class IdleCopy:
     device: int
     size_bytes: int
     last_used_ns: int
+    use_serial: int
     reload_ns: int
     surplus: bool
     cold: bool
@@ -90,9 +92,14 @@ class EvictionPolicy(Protocol):
         ...
 
 
-def _tie(copy: IdleCopy) -> tuple[bool, bool, int, int]:
-    """Among equals: surplus before last, cold before warm, then oldest, then number."""
-    return (not copy.surplus, not copy.cold, copy.last_used_ns, copy.copy)
+def _age(copy: IdleCopy) -> tuple[int, int, int]:
+    """Order by last use, the oldest first."""
+    return copy.last_used_ns, copy.use_serial, copy.copy
+
+
+def _tie(copy: IdleCopy) -> tuple[bool, bool, tuple[int, int, int]]:
+    """Among equals: surplus before last, cold before warm, then the oldest."""
+    return not copy.surplus, not copy.cold, _age(copy)
 
 
 class Lru:
@@ -120,9 +127,7 @@ class Lru:
         now_ns: int,  # noqa: ARG002 - protocol
     ) -> tuple[int, ...] | None:
         """Take the oldest until enough is free."""
-        order = sorted(
-            range(len(candidates)), key=lambda i: (candidates[i].last_used_ns, candidates[i].copy)
-        )
+        order = sorted(range(len(candidates)), key=lambda i: _age(candidates[i]))
         prefix = first_that_suffice([candidates[i].size_bytes for i in order], need_bytes)
         return None if prefix is None else tuple(order[i] for i in prefix)
 
@@ -166,7 +171,7 @@ class Gdsf:
     ) -> tuple[int, ...] | None:
         """Take the least valuable until enough is free."""
         values = self.values(candidates, now_ns)
-        order = sorted(range(len(candidates)), key=lambda i: (values[i], *_tie(candidates[i])))
+        order = sorted(range(len(candidates)), key=lambda i: (values[i], _tie(candidates[i])))
         prefix = first_that_suffice([candidates[i].size_bytes for i in order], need_bytes)
         return None if prefix is None else tuple(order[i] for i in prefix)
 
@@ -198,10 +203,7 @@ class DemandTiers:
     ) -> tuple[int, ...] | None:
         """Take by value, then age, until enough is free; leave out what was needless."""
         values = self.values(candidates, now_ns)
-        order = sorted(
-            range(len(candidates)),
-            key=lambda i: (values[i], candidates[i].last_used_ns, candidates[i].copy),
-        )
+        order = sorted(range(len(candidates)), key=lambda i: (values[i], _age(candidates[i])))
         sizes = [candidates[i].size_bytes for i in order]
         prefix = first_that_suffice(sizes, need_bytes)
         if prefix is None:
@@ -257,7 +259,10 @@ class QueueValue:
         order = sorted(range(len(candidates)), key=lambda i: _tie(candidates[i]))
         values = self.values(candidates, now_ns)
         cover = cheapest_cover(
-            [candidates[i].size_bytes for i in order], [values[i] for i in order], need_bytes
+            [candidates[i].size_bytes for i in order],
+            [values[i] for i in order],
+            need_bytes,
+            ties=[(not candidates[i].surplus, not candidates[i].cold) for i in order],
         )
         return None if cover is None else tuple(order[i] for i in cover)
 

@@ -206,10 +206,15 @@ class TicketQueue:
         return line[0]
 
     def heads(self) -> list[Ticket]:
-        """Return each model's next ticket in the order of service."""
+        """Return each model's next ticket, and its oldest, in the order of service."""
         urgent = {num: place for place, num in enumerate(self._urgent)}
         last = len(urgent)
-        firsts = [ticket for tag in self._by_tag if (ticket := self.first(tag)) is not None]
+        firsts: list[Ticket] = []
+        for tag, line in self._by_tag.items():
+            first = self.first(tag)
+            # A newer ticket of higher priority may be barred where the oldest is not.
+            oldest = min(line, key=lambda ticket: ticket.ticket_num)
+            firsts.extend(dict.fromkeys(t for t in (first, oldest) if t is not None))
         firsts.sort(
             key=lambda ticket: (
                 urgent.get(ticket.ticket_num, last),

@@ -237,6 +237,10 @@ class Scheduler:
         elif ticket is not None:
             del self.committed_tickets[ticket.ticket_num]
             self._grant(ticket, copy, hit=False)
+        elif copy.isolated:
+            self._end_isolation(copy)
+            if copy.model.costs is None:
+                self._order_unload(copy, "unmeasured", None)
         return self._finish()
 
     def load_failed(
@@ -279,6 +283,8 @@ class Scheduler:
         else:
             if copy.held:
                 self._let_go(copy)
+            if copy.ticket is not None:
+                self._return_to_queue(self.committed_tickets[copy.ticket])
             self._gone(copy, CopyEvent.WORKER_LOST)
         return self._finish()
 
@@ -437,6 +443,13 @@ class Scheduler:
         plan = self._admission.room_to_run(ticket, self._now_ns) or self._admission.load(
             ticket, self._now_ns
         )
+        if (
+            plan is not None
+            and plan.victims
+            and ticket.deadline_ns is not None
+            and ticket.deadline_ns <= self._now_ns
+        ):
+            return False
         if plan is not None:
             self._commit(ticket, plan)
             return True
@@ -522,7 +535,8 @@ class Scheduler:
             leaving = any(c.state is CopyState.UNLOADING for c in device.copies.values())
             if copy.state is CopyState.RESERVED and copy.isolated and copy.reserved_bytes == 0:
                 # It takes the rest of the device, whatever that is once all have left.
-                if not leaving and room > 0:
+                costs = copy.model.costs
+                if not leaving and room >= (1 if costs is None else max(1, costs.needed_bytes)):
                     self._start_load(ticket, copy, room)
                     continue
             else:
@@ -531,10 +545,7 @@ class Scheduler:
                     self._start_load_or_grant(ticket, copy, need)
                     continue
             if not leaving:
-                self._abandon(copy)
-                ticket.copy = None
-                del self.committed_tickets[ticket.ticket_num]
-                self.queue.push(ticket)
+                self._return_to_queue(ticket)
 
     def _need_of(self, copy: Copy) -> int:
         if copy.state is CopyState.RESERVED:
@@ -614,6 +625,8 @@ class Scheduler:
         if retry and not ticket.exclusive and not self.closed:
             ticket.exclusive = True
             self.queue.push(ticket)
+            if ticket.deadline_ns is not None:
+                heapq.heappush(self._wakes, (ticket.deadline_ns, ticket.ticket_num))
         else:
             self._reject(ticket, Refusal.LOAD_FAILED, message)
 
@@ -651,7 +664,9 @@ class Scheduler:
                 copy.condemned_for = reason
             elif copy.state is CopyState.DRAINING:
                 copy.condemned_for = reason
-            elif copy.state in (CopyState.IDLE, CopyState.SETTLING) and copy.ticket is None:
+            elif copy.state in (CopyState.IDLE, CopyState.SETTLING):
+                if copy.ticket is not None:
+                    self._return_to_queue(self.committed_tickets[copy.ticket])
                 self._order_unload(copy, reason, None)
 
     def _abandon(self, copy: Copy) -> None:
@@ -660,6 +675,15 @@ class Scheduler:
         copy.ticket = None
         if copy.state is CopyState.RESERVED:
             self._gone(copy, CopyEvent.LOAD_ABANDONED)
+
+    def _return_to_queue(self, ticket: Ticket) -> None:
+        """Let a committed ticket wait again: what was to be its copy is not."""
+        copy = self.copies.get(ticket.copy) if ticket.copy is not None else None
+        if copy is not None and copy.ticket == ticket.ticket_num:
+            self._abandon(copy)
+        ticket.copy = None
+        del self.committed_tickets[ticket.ticket_num]
+        self.queue.push(ticket)
 
     def _end_waiting(self, ticket: Ticket) -> None:
         """Take a ticket out of wherever it is; what is being loaded for it goes on for others."""

@@ -2,13 +2,14 @@
 
 What a policy may choose from is decided here, so that no policy can break a promise: only idle
 copies that nobody is about to get and whose model is not pinned; for a request that wants one
-*more* copy of its model, only what is above its floor and has cooled down.
+*more* copy of its model, only what is above its floor and has cooled down. A policy that raises is
+passed over for ``lru``.
 """
 
 from __future__ import annotations
 
 from modelmgr.scheduling.copies import Copy, Device
-from modelmgr.scheduling.policies import EvictionPolicy, IdleCopy
+from modelmgr.scheduling.policies import EvictionPolicy, IdleCopy, Lru
 from modelmgr.scheduling.queue import TicketQueue
 from modelmgr.scheduling.states import CopyState
 
@@ -27,6 +28,7 @@ class Victims:
     def __init__(self, queue: TicketQueue, policy: EvictionPolicy, *, cooldown_ns: int) -> None:
         self._queue = queue
         self._policy = policy
+        self._fallback = Lru()
         self._cooldown_ns = cooldown_ns
 
     def candidates(
@@ -62,6 +64,7 @@ class Victims:
                     device=device.index,
                     size_bytes=device.ledger.charge_of(copy.number),
                     last_used_ns=copy.last_used_ns,
+                    use_serial=copy.idle_serial,
                     reload_ns=model.reload_ns,
                     surplus=surplus,
                     cold=cold,
@@ -89,12 +92,16 @@ class Victims:
         candidates = self.candidates(device, now_ns, more=more, spare=spare)
         if sum(candidate.size_bytes for candidate in candidates) < missing:
             return None
-        chosen = self._policy.choose(candidates, missing, now_ns) if missing > 0 else ()
+        try:
+            chosen = self._policy.choose(candidates, missing, now_ns) if missing > 0 else ()
+            values = self._policy.values(candidates, now_ns)
+        except Exception:  # noqa: BLE001 - a policy of the user's must not break the scheduler
+            chosen = self._fallback.choose(candidates, missing, now_ns)
+            values = self._fallback.values(candidates, now_ns)
         if chosen is None or len(set(chosen)) != len(chosen):
             return None
         if sum(candidates[i].size_bytes for i in chosen) < missing:
             return None
-        values = self._policy.values(candidates, now_ns)
         victims = tuple(device.copies[candidates[i].copy] for i in chosen)
         return victims, tuple(candidates), tuple(values)
 
