@@ -39,10 +39,15 @@ def read_existing(out: Path, machine: MachineInfo) -> CostDatabase | None:
 
     Raises:
         InputError: it cannot be read, is broken or of a newer schema.
-        UsageError: it was measured on another machine or device.
+        UsageError: it is no file (a folder, /dev/null), or was measured on another machine or
+            device.
     """
     if not out.exists():
         return None
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder: name a file in it, e.g. {out / 'costs.json'}")
+    if not out.is_file():
+        raise UsageError(f"{out} is no regular file and keeps no database: name another output")
     existing = load_costs(out)
     theirs, ours = existing.machine, machine
     for what, before, now in (

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from modelmgr.devices.discovery import open_reader
 from modelmgr.measuring.database import combine, read_existing, timestamp, write
 from modelmgr.measuring.journal import Journal, JournalRecord, fingerprint_of
 from modelmgr.measuring.machine import describe_machine, installed_frameworks
@@ -46,6 +47,7 @@ def profile_models(
     """
     settings.check()
     plans = plan_models(models, settings)
+    _refuse_output(settings)
     with Journal(settings.out, resume=settings.resume) as journal:
         run = _Run(settings, journal)
         with Session(settings, observer) as session:
@@ -69,6 +71,13 @@ def plan_models(models: Sequence[ModelSpec], settings: ProfileSettings) -> tuple
             )
         )
     return tuple(plans)
+
+
+def _refuse_output(settings: ProfileSettings) -> None:
+    """Refuse a device or an output that cannot be used while nothing has been created for it."""
+    reader = open_reader(settings.device, budget_bytes=settings.budget_bytes, slack=settings.slack)
+    reader.close()
+    read_existing(settings.out, describe_machine(reader.description))
 
 
 class _Run:
@@ -138,6 +147,7 @@ class _Run:
             database=database,
             path=self._settings.out,
             interrupted=self._interrupted,
+            written=bool(ordered),
             failed=_failed(ordered, memory=False),
             did_not_fit=_failed(ordered, memory=True),
         )

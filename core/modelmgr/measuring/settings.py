@@ -60,7 +60,9 @@ class ProfileOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         database: everything in the written file, models of earlier runs included.
-        path: the written file.
+        path: the output.
+        written: whether this run wrote it; a run that was interrupted before its first model was
+            measured leaves everything as it was.
         interrupted: a signal ended the run early; what was measured before is in the file, and the
             journal is kept for ``resume``.
         failed: models whose measurement failed for another reason than memory.
@@ -69,6 +71,7 @@ class ProfileOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
     database: CostDatabase
     path: Path
+    written: bool
     interrupted: bool = False
     failed: tuple[str, ...] = ()
     did_not_fit: tuple[str, ...] = ()
