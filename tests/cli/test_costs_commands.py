@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from modelmgr.records.codec import decode_costs, save_costs
+from modelmgr.records.codec import decode_costs, load_costs, save_costs
 from modelmgr.records.costs import CostDatabase
 from support.command_line import Program
 
@@ -81,6 +81,16 @@ def test_export_writes_csv_to_stdout_and_markdown_to_a_file(
     assert [row["tag"] for row in rows][:3] == ["bert-base", "bert-base", "t5-small"]
     assert (as_markdown.stdout, as_markdown.returncode) == ("", 0)
     assert (tmp_path / "C.md").read_text().startswith("## Model costs\n")
+
+
+def test_export_never_replaces_the_database_itself(
+    modelmgr: Program, costs: Path, database: CostDatabase
+) -> None:
+    finished = modelmgr("costs", "export", costs.name, "csv", "--out", costs.name)
+
+    assert finished.returncode == 2
+    assert "is the database too" in finished.stderr
+    assert load_costs(costs) == database
 
 
 def test_export_of_an_unknown_format_names_the_nearest(modelmgr: Program, costs: Path) -> None:

@@ -193,6 +193,41 @@ def test_ctrl_c_ends_with_130_keeps_what_is_measured_and_resume_goes_on(
 
 
 @pytest.mark.usefixtures("models")
+@pytest.mark.parametrize(
+    ("arguments", "other"),
+    [
+        (("--export", "csv=models.yaml"), "the model list"),
+        (("--export", "csv=x.json", "--out", "x.json"), "--out"),
+        (("--export", "csv=./x.json.journal", "--out", "x.json"), "the journal"),
+        (("--export", "csv=x", "--export", "markdown=x"), "--export csv"),
+        (("--out", "models.yaml"), "the model list"),
+        (("--out", "x.csv", "--export", "csv"), "--out"),
+    ],
+)
+def test_an_output_never_replaces_an_input_or_another_output(
+    modelmgr: Program, tmp_path: Path, arguments: tuple[str, ...], other: str
+) -> None:
+    # `--export csv=models.yaml` used to overwrite the user's list.
+    finished = modelmgr("profile", "models.yaml", *_ON_HOST, *arguments)
+
+    assert finished.returncode == 2, finished.stderr
+    assert finished.stdout == ""
+    assert f"is {other} too" in " ".join(finished.stderr.split())
+    assert (tmp_path / "models.yaml").read_text() == _LIST
+    assert [path.name for path in tmp_path.iterdir()] == ["models.yaml"]
+
+
+@pytest.mark.usefixtures("models")
+def test_a_link_to_the_list_is_the_list_too(modelmgr: Program, tmp_path: Path) -> None:
+    (tmp_path / "linked.csv").symlink_to("models.yaml")
+
+    finished = modelmgr("profile", "models.yaml", *_ON_HOST, "--export", "csv=linked.csv")
+
+    assert finished.returncode == 2
+    assert (tmp_path / "models.yaml").read_text() == _LIST
+
+
+@pytest.mark.usefixtures("models")
 def test_verify_says_that_a_fresh_database_holds_and_a_wrong_one_does_not(
     modelmgr: Program, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ Values are read here rather than by typer so that a wrong one is refused in the 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -139,8 +139,39 @@ def check_output(path: Path, option: str) -> None:
         raise UsageError(f"{option}: {path} cannot be written\nchoose another file")
 
 
-def read_exports(texts: Sequence[str] | None, out: Path) -> dict[ExportFormat, Path]:
-    """Return where each export of ``--export FORMAT[=PATH]`` goes; default: beside the database."""
+def keep_apart(
+    output: Path, option: str, others: Mapping[str, Path], *, advice: str | None = None
+) -> None:
+    """Refuse an output that would replace another file of the same command.
+
+    Args:
+        output: where something will be written.
+        option: the option that says so.
+        others: the command's other files, by what they are called in the refusal.
+        advice: what to write instead.
+    """
+    for name, other in others.items():
+        if _is_same_file(output, other):
+            how = advice or f"name another file with {option}"
+            raise UsageError(f"{option}: {output} is {name} too and would be replaced\n{how}")
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    if one.exists() and not one.is_file():
+        return False  # /dev/null and /dev/stdout hold nothing that could be lost
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return one.resolve() == other.resolve()
+
+
+def read_exports(
+    texts: Sequence[str] | None, out: Path, others: Mapping[str, Path]
+) -> dict[ExportFormat, Path]:
+    """Return where each export of ``--export FORMAT[=PATH]`` goes; default: beside the database.
+
+    None may be another export or one of ``others``, the command's other files by name.
+    """
+    taken = dict(others)
     exports: dict[ExportFormat, Path] = {}
     for text in texts or ():
         name, equals, given = text.partition("=")
@@ -149,7 +180,8 @@ def read_exports(texts: Sequence[str] | None, out: Path) -> dict[ExportFormat, P
         if equals and not given:
             raise UsageError(f"--export: {text!r} names no file; write {form} or {form}=PATH")
         check_output(path, "--export")
-        exports[form] = path
+        keep_apart(path, "--export", taken, advice=f"name another file: --export {form}=PATH")
+        exports[form] = taken[f"--export {form}"] = path
     return exports
 
 

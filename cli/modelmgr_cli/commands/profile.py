@@ -27,6 +27,7 @@ import msgspec
 import typer
 
 from modelmgr.devices.discovery import open_reader
+from modelmgr.measuring.journal import journal_path
 from modelmgr.measuring.profile import profile_models
 from modelmgr.measuring.settings import ProfileOutcome, ProfileSettings
 from modelmgr.records.atomic_files import write_atomically
@@ -107,7 +108,11 @@ def profile(
     )
     settings.check()
     options.check_output(out, "--out")
-    exports = options.read_exports(export, out)
+    inputs = {"the model list": models}
+    options.keep_apart(out, "--out", inputs)
+    exports = options.read_exports(
+        export, out, {**inputs, "--out": out, "the journal": journal_path(out)}
+    )
     # A device that is not there is refused before a journal is begun beside the output.
     open_reader(device, budget_bytes=budget_bytes, slack=settings.slack).close()
     with display_for(terminal) as display:

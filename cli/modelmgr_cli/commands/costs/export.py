@@ -40,5 +40,6 @@ def export(
     if out is None:
         terminal.out(text)
         return
+    options.keep_apart(out, "--out", {"the database": database})
     write_atomically(out, text.encode())
     terminal.tell(f"{form} written to {out}")
