@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from modelmgr.errors import UsageError
+from modelmgr.errors import InputError, UsageError
 from modelmgr.measuring.profile import profile_models
 from modelmgr.measuring.settings import ProfileSettings
+from modelmgr.workload.model_list import parse_model_list
 from modelmgr.workload.model_spec import ModelSpec
 from support.profile_observer import RecordingObserver
 
@@ -70,3 +71,40 @@ def test_a_run_that_is_stopped_before_its_first_model_says_that_nothing_was_writ
     assert outcome.interrupted
     assert not outcome.written
     assert list(tmp_path.iterdir()) == []
+
+
+BAD = {
+    "hub": "loader: transformers, model: nobody/no-such-model",
+    "architecture": "loader: transformers, architecture: brt",
+    "config": "loader: transformers, architecture: bert, config: {hidden_sise: 32}",
+    "module": "loader: python, target: 'no_such_module.inside:load'",
+    "submodule": "loader: python, target: 'json.no_such_part:load'",
+    "callable": "loader: python, target: 'workers.worker_models:lode'",
+    "package": "loader: onnx, model: 'package:nopkg/x.onnx'",
+    "onnx": "loader: onnx, model: garbage.onnx",
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_one_bad_model_refuses_the_list_with_its_place_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: str
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "garbage.onnx").write_bytes(b"this is no protobuf at all" * 9)
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "costs.json"
+    profile_models([stated("a"), stated("bad")], host(out), RecordingObserver())
+    before = out.read_bytes()
+    text = f"""schema_version: 1
+models:
+- {{tag: a, loader: synthetic, options: {{resident: 5 MiB}}}}
+- {{tag: bad, {BAD[bad]}}}
+"""
+    models = parse_model_list(text, "list.yaml")
+    observer = RecordingObserver()
+    with pytest.raises(InputError, match=r"^list\.yaml:4:9: ") as caught:
+        profile_models(models.models, host(out), observer, places=models.places)
+    assert "bad" in str(caught.value) or "nopkg" in str(caught.value)
+    assert observer.steps == {}
+    assert out.read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"costs.json", "garbage.onnx"}

@@ -12,11 +12,14 @@ from modelmgr.measuring.guess import fit_from_guess
 from modelmgr.measuring.interruption import StopSignals
 from modelmgr.measuring.observer import ProfileObserver
 from modelmgr.measuring.plan import STEP_ESTIMATE
+from modelmgr.measuring.preflight import Places
 from modelmgr.measuring.profile import plan_models
 from modelmgr.measuring.settings import ProfileSettings
 from modelmgr.workers.launcher import WorkerLauncher
 from modelmgr.workers.reports import EstimateReport
 from modelmgr.workload.model_spec import ModelSpec
+
+_NO_PLACES: Places = {}
 
 
 class ModelEstimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +43,11 @@ class ModelEstimate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def estimate_models(
-    models: Sequence[ModelSpec], settings: ProfileSettings, observer: ProfileObserver
+    models: Sequence[ModelSpec],
+    settings: ProfileSettings,
+    observer: ProfileObserver,
+    *,
+    places: Places = _NO_PLACES,
 ) -> tuple[ModelEstimate, ...]:
     """Guess what each model costs from its architecture or file, loading none.
 
@@ -49,14 +56,16 @@ def estimate_models(
         settings: ``device``, ``budget_bytes``, ``slack`` and ``timeout_s`` matter; nothing is
             written to ``out``.
         observer: is told which model is looked at.
+        places: where the models stand in their list, for messages: ``ModelList.places``.
 
     Raises:
+        InputError: a model of the list can be seen to be wrong; says where.
         UsageError: the settings or the list make no sense.
         DeviceError: there is no such device, or it cannot be read.
         KeyboardInterrupt: a signal asked to stop.
     """
     settings.check()
-    plans = plan_models(models, settings)
+    plans = plan_models(models, settings, places)
     reader = open_reader(settings.device, budget_bytes=settings.budget_bytes, slack=settings.slack)
     limit_bytes = reader.description.limit_bytes
     reader.close()

@@ -17,21 +17,29 @@ from modelmgr.measuring.journal import Journal, JournalRecord, fingerprint_of
 from modelmgr.measuring.machine import describe_machine, installed_frameworks
 from modelmgr.measuring.observer import ProfileObserver
 from modelmgr.measuring.plan import ModelPlan, plan_model, refuse_duplicates
+from modelmgr.measuring.preflight import Places, check_spec
 from modelmgr.measuring.session import Session
 from modelmgr.measuring.settings import ProfileOutcome, ProfileSettings
 from modelmgr.records.costs import Eviction, MachineInfo, ModelCost, RunInfo
 from modelmgr.workers.loaders.registry import get_loader
 from modelmgr.workload.model_spec import ModelSpec
 
+_NO_PLACES: Places = {}
 _MEMORY_ERRORS = frozenset({"DoesNotFitError", "OutOfMemoryError"})
 
 
 def profile_models(
-    models: Sequence[ModelSpec], settings: ProfileSettings, observer: ProfileObserver
+    models: Sequence[ModelSpec],
+    settings: ProfileSettings,
+    observer: ProfileObserver,
+    *,
+    places: Places = _NO_PLACES,
 ) -> ProfileOutcome:
     """Measure what each model costs and write the cost database.
 
-    A model that fails is recorded with its error and does not stop the others. SIGINT, SIGTERM and
+    A model that can be seen to be wrong without loading it refuses the whole run, and nothing is
+    written. One that fails while it loads or runs is recorded with its error and does not stop the
+    others. SIGINT, SIGTERM and
     SIGHUP end the run cleanly (in the main thread): finished models are written, the journal is
     kept, and the outcome says ``interrupted``; a second signal raises KeyboardInterrupt at once.
 
@@ -39,29 +47,39 @@ def profile_models(
         models: what to measure, in order.
         settings: how, and where to write.
         observer: is told what happens, by one thread at a time.
+        places: where the models stand in their list, for messages: ``ModelList.places``.
 
     Raises:
+        InputError: a model of the list is wrong; says where. Nothing was measured or written.
         UsageError: the settings or the list make no sense, the output cannot be written, another
             run writes it, or it was measured on another machine.
         DeviceError: there is no such device, or it cannot be read.
     """
     settings.check()
-    plans = plan_models(models, settings)
+    plans = plan_models(models, settings, places)
     _refuse_output(settings)
     with Journal(settings.out, resume=settings.resume) as journal:
         run = _Run(settings, journal)
         with Session(settings, observer) as session:
-            run.measure(plans, session)
+            run.measure(plans, session, places)
         return run.finish(plans)
 
 
-def plan_models(models: Sequence[ModelSpec], settings: ProfileSettings) -> tuple[ModelPlan, ...]:
-    """Return what will be done to each model; raise UsageError where a spec can be seen wrong."""
+def plan_models(
+    models: Sequence[ModelSpec], settings: ProfileSettings, places: Places = _NO_PLACES
+) -> tuple[ModelPlan, ...]:
+    """Return what will be done to each model.
+
+    Raises:
+        UsageError: no model, two of one tag, or too many shapes.
+        InputError: a model can be seen to be wrong; ``places`` says where it stands.
+    """
     refuse_duplicates(models)
+    for spec in models:
+        check_spec(spec, places)
     plans: list[ModelPlan] = []
     for spec in models:
         loader = get_loader(spec.loader)
-        loader.check(spec)
         plans.append(
             plan_model(
                 spec,
@@ -91,12 +109,16 @@ class _Run:
         self._costs: dict[str, ModelCost] = {}
         self._evictions: list[Eviction] = []
 
-    def measure(self, plans: Sequence[ModelPlan], session: Session) -> None:
+    def measure(self, plans: Sequence[ModelPlan], session: Session, places: Places) -> None:
         """Measure what the journal does not have, until done or asked to stop."""
         device = session.device
         self._machine = describe_machine(device)
         self._existing = read_existing(self._settings.out, self._machine)
         fingerprints = {plan.spec.tag: self._fingerprint(plan, self._machine) for plan in plans}
+        session.check_each(plans, places)
+        if session.interrupted:
+            self._interrupted = True
+            return
         self._journal.begin()
         self._take_over(fingerprints, session.observer)
         todo = [plan for plan in plans if plan.spec.tag not in self._costs]

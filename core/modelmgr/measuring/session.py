@@ -14,7 +14,13 @@ from types import TracebackType
 from typing import Self
 
 from modelmgr.devices.discovery import open_reader
-from modelmgr.errors import DoesNotFitError, ModelmgrError, UsageError
+from modelmgr.errors import (
+    DoesNotFitError,
+    MissingPackageError,
+    ModelLoadError,
+    ModelmgrError,
+    UsageError,
+)
 from modelmgr.measuring.assembly import assemble_cost, failed_cost
 from modelmgr.measuring.device_gauge import DeviceGauge
 from modelmgr.measuring.gauges import Gauge
@@ -26,6 +32,7 @@ from modelmgr.measuring.model_run import ModelRun, Tools
 from modelmgr.measuring.observer import ProfileObserver
 from modelmgr.measuring.placement import place
 from modelmgr.measuring.plan import STEP_ESTIMATE, ModelPlan
+from modelmgr.measuring.preflight import Places, bad_input
 from modelmgr.measuring.repeat import Deadline
 from modelmgr.measuring.serial_observer import SerialObserver
 from modelmgr.measuring.settings import ProfileSettings
@@ -37,6 +44,7 @@ from modelmgr.workers.launcher import WorkerLauncher
 from modelmgr.workers.reports import EstimateReport
 
 _MEASURABLE = frozenset({"cuda", "host"})
+_CHECKED_BY_FRAMEWORK = frozenset({"transformers"})
 
 
 class Session:
@@ -109,6 +117,36 @@ class Session:
         traceback: TracebackType | None,
     ) -> None:
         self._resources.close()
+
+    def check_each(self, plans: Sequence[ModelPlan], places: Places) -> None:
+        """Refuse models whose mistakes only their framework knows; nothing is loaded for that.
+
+        A signal sets ``interrupted``, and the rest is not looked at.
+
+        Raises:
+            InputError: no such architecture or config key, a hub that cannot be reached.
+        """
+        try:
+            for plan in plans:
+                self.signals.check()
+                if plan.spec.loader in _CHECKED_BY_FRAMEWORK:
+                    self._check_by_framework(plan, places)
+        except StopRequested:
+            self.interrupted = True
+
+    def _check_by_framework(self, plan: ModelPlan, places: Places) -> None:
+        """Have a worker describe the model; a guess of no shape reads its config and no weight."""
+        launcher, env = self._tools.launcher, place(self.device).env
+        try:
+            with self.signals.interruptible():
+                launcher.prepare(plan.spec, env=env)
+                with launcher.start(plan.spec, env=env) as worker:
+                    worker.estimate((), timeout_s=self._settings.timeout_s)
+        except (UsageError, ModelLoadError, MissingPackageError) as error:
+            self.signals.check()
+            raise bad_input(error, plan.spec.tag, places) from error
+        except ModelmgrError:
+            self.signals.check()  # a worker's own trouble: measuring will meet and record it
 
     def measure_each(self, plans: Sequence[ModelPlan]) -> Iterator[tuple[ModelPlan, ModelCost]]:
         """Measure model by model until done or asked to stop (``interrupted`` says which).

@@ -14,6 +14,7 @@ import msgspec
 from modelmgr.errors import UsageError
 from modelmgr.measuring.machine import describe_machine
 from modelmgr.measuring.observer import ProfileObserver
+from modelmgr.measuring.preflight import Places
 from modelmgr.measuring.profile import plan_models
 from modelmgr.measuring.session import Session
 from modelmgr.measuring.settings import ProfileSettings
@@ -21,6 +22,7 @@ from modelmgr.records.costs import CostDatabase, MachineInfo, ModelCost
 from modelmgr.records.measured import MeasuredBytes
 from modelmgr.workload.model_spec import ModelSpec
 
+_NO_PLACES: Places = {}
 # Memory that is measured exactly repeats; what a neighbour can change (latency, load time) is no
 # test of whether the database is true.
 _FIGURES = ("resident_bytes", "peak_bytes")
@@ -85,6 +87,7 @@ def verify_costs(
     *,
     sample: int | None,
     tolerance: float,
+    places: Places = _NO_PLACES,
 ) -> VerifyOutcome:
     """Measure models of a database again and compare.
 
@@ -96,8 +99,10 @@ def verify_costs(
         observer: is told what happens.
         sample: how many models at most, None for all.
         tolerance: the share that a figure may be off, e.g. 0.05.
+        places: where the models stand in their list, for messages: ``ModelList.places``.
 
     Raises:
+        InputError: a model of the list can be seen to be wrong; says where.
         UsageError: the settings make no sense, or no model of the list is in the database.
         DeviceError: there is no such device, or it cannot be read.
     """
@@ -109,7 +114,7 @@ def verify_costs(
     chosen = choose_models(database, models, sample=sample, seed=settings.seed)
     repeats = 1 if settings.repeats is None else settings.repeats
     settings = msgspec.structs.replace(settings, repeats=repeats, estimate=False)
-    plans = plan_models(chosen, settings)
+    plans = plan_models(chosen, settings, places)
     figures: list[VerifiedFigure] = []
     failed: dict[str, str] = {}
     done: list[str] = []

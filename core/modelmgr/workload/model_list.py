@@ -6,10 +6,10 @@ nothing and does not know whether a model exists.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
@@ -35,6 +35,14 @@ _FIGURES = ("activation_bytes", "latency_ns", "throughput_per_s")
 """Keys that stand beside the dimensions of a shape in a cost database."""
 
 
+class Place(NamedTuple):
+    """Where a model stands in a file; line and column are 1-based."""
+
+    path: str
+    line: int
+    column: int
+
+
 @dataclass(frozen=True, slots=True)
 class ModelList:
     """The models of one file, in its order, defaults filled in.
@@ -43,11 +51,13 @@ class ModelList:
         schema_version: the file's.
         models: at least one, each with a tag of its own.
         path: the file, as the caller named it.
+        places: where each model's tag stands, by tag, for messages about it.
     """
 
     schema_version: int
     models: tuple[ModelSpec, ...]
     path: Path
+    places: Mapping[str, Place] = field(default_factory=dict[str, Place], compare=False)
 
     def only(self, tags: Sequence[str]) -> ModelList:
         """Return the list with only these models, in the list's order.
@@ -114,6 +124,7 @@ def _build(document: Document, path: Path) -> ModelList:
     _refuse_figures(document, ("defaults", "input"), written.defaults.input)
     first: dict[str, int] = {}
     models: list[ModelSpec] = []
+    places: dict[str, Place] = {}
     for index, entry in enumerate(written.models):
         at: KeyPath = ("models", index)
         earlier = first.setdefault(entry.tag, index)
@@ -125,7 +136,9 @@ def _build(document: Document, path: Path) -> ModelList:
                 hint="give each model a tag of its own",
             )
         models.append(_spec(document, at, entry, written.defaults))
-    return ModelList(written.schema_version, tuple(models), path)
+        mark = document.find((*at, "tag"))
+        places[entry.tag] = Place(document.path, mark.line, mark.column)
+    return ModelList(written.schema_version, tuple(models), path, places)
 
 
 def _spec(document: Document, at: KeyPath, entry: AnyEntry, defaults: Defaults) -> ModelSpec:
