@@ -13,6 +13,7 @@ import pytest
 
 from modelmgr.records.codec import decode_costs, load_costs
 from modelmgr.units import MIB
+from modelmgr_cli.app import main
 from support.command_line import COMMAND, Program, clean_environment
 
 _LIST = """\
@@ -35,6 +36,24 @@ _BROKEN = """\
     target: nothing_of_this_name.models:load
 """
 _ON_HOST = ("--device", "host", "--budget", "500 MiB")
+
+
+def _profile_until(told: str, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start a profile in a session of its own and return it once a load step was told."""
+    process = subprocess.Popen(  # noqa: S603  # our own program
+        [*COMMAND, "profile", "models.yaml", *_ON_HOST, "--verbose", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env=clean_environment(),
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if told in line and "load" in line:
+            break
+    return process
 
 
 @pytest.fixture
@@ -91,16 +110,17 @@ def test_a_model_that_cannot_fit_ends_with_3_and_the_others_are_measured(
     assert costs["large"].error is not None
 
 
-def test_a_target_that_does_not_import_ends_with_2_and_the_others_are_measured(
+def test_a_target_that_does_not_import_is_refused_in_one_message(
     modelmgr: Program, models: Path, tmp_path: Path
 ) -> None:
     models.write_text(_LIST + _BROKEN)
 
     finished = modelmgr("profile", "models.yaml", *_ON_HOST)
 
-    assert finished.returncode == 2
-    assert "nothing_of_this_name" in finished.stdout
-    assert load_costs(tmp_path / "costs.json").models["small"].error is None
+    assert (finished.returncode, finished.stdout) == (2, "")
+    assert finished.stderr.startswith("error: ")
+    assert finished.stderr.count("nothing_of_this_name.models") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["models.yaml"]
 
 
 @pytest.mark.usefixtures("models")
@@ -156,19 +176,7 @@ def test_ctrl_c_ends_with_130_keeps_what_is_measured_and_resume_goes_on(
         "    options: {resident: 8 MiB, load: 60 s}\n    input: {batch_size: [1]}\n"
     )
     models.write_text(slow)
-    process = subprocess.Popen(  # noqa: S603  # our own program
-        [*COMMAND, "profile", "models.yaml", *_ON_HOST, "--verbose"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-        env=clean_environment(),
-        start_new_session=True,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "slow: step" in line and "load" in line:
-            break
+    process = _profile_until("slow: step", tmp_path)
 
     # WHEN somebody presses Ctrl-C
     os.killpg(process.pid, signal.SIGINT)
@@ -190,6 +198,73 @@ def test_ctrl_c_ends_with_130_keeps_what_is_measured_and_resume_goes_on(
     assert resumed.returncode == 0, resumed.stderr
     assert "measuring 1 model on host" in resumed.stderr
     assert set(load_costs(tmp_path / "costs.json").models) == {"small", "slow"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_is_ended_before_its_first_model_says_that_nothing_was_written(
+    models: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    # It used to say "costs written to k.json" and left no such file.
+    models.write_text(_LIST.replace("load: 10 ms", "load: 60 s"))
+    process = _profile_until("small: step", tmp_path, "--export", "csv")
+
+    os.killpg(process.pid, number)
+    out, rest = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert out == ""
+    assert "interrupted: nothing was measured, nothing was written" in " ".join(rest.split())
+    assert "written to" not in rest
+    assert [path.name for path in tmp_path.iterdir()] == ["models.yaml"]
+
+
+def test_an_interrupted_run_does_not_count_the_figures_of_an_earlier_one(
+    modelmgr: Program, models: Path, tmp_path: Path
+) -> None:
+    assert modelmgr("profile", "models.yaml", *_ON_HOST).returncode == 0
+    before = (tmp_path / "costs.json").read_bytes()
+    models.write_text(_LIST.replace("load: 10 ms", "load: 60 s"))
+    process = _profile_until("small: step", tmp_path)
+
+    os.killpg(process.pid, signal.SIGINT)
+    out, rest = process.communicate(timeout=60)
+
+    assert out == ""
+    assert "costs.json is as it was" in " ".join(rest.split())
+    assert (tmp_path / "costs.json").read_bytes() == before
+
+
+@pytest.mark.usefixtures("models")
+@pytest.mark.parametrize(
+    ("journaled", "words"),
+    [(True, "costs.json.journal keeps what was measured"), (False, "nothing was written")],
+)
+def test_a_second_ctrl_c_says_what_is_kept_and_how_to_go_on(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    journaled: bool,
+    words: str,
+) -> None:
+    # GIVEN a run that is ended in the middle of its ending
+    def ended_at_once(*_: object) -> None:
+        if journaled:
+            Path("costs.json.journal").write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("modelmgr_cli.commands.profile.profile_models", ended_at_once)
+    monkeypatch.setattr("sys.argv", ["modelmgr", "profile", "models.yaml", *_ON_HOST])
+
+    # WHEN it ends
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    # THEN it says so
+    told = " ".join(capsys.readouterr().err.split())
+    assert ended.value.code == 130
+    assert words in told
+    assert ("--resume" in told) is journaled
 
 
 @pytest.mark.usefixtures("models")

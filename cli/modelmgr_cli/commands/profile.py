@@ -115,31 +115,55 @@ def profile(
     )
     # A device that is not there is refused before a journal is begun beside the output.
     open_reader(device, budget_bytes=budget_bytes, slack=settings.slack).close()
-    with display_for(terminal) as display:
-        outcome = profile_models(chosen, settings, display)
+    try:
+        with display_for(terminal) as display:
+            outcome = profile_models(chosen, settings, display)
+    except KeyboardInterrupt:
+        terminal.warn(_ended_at_once(out))
+        return Outcome.INTERRUPTED
+    tags = [model.tag for model in chosen]
+    if outcome.interrupted and not outcome.written:
+        terminal.warn(_nothing_measured(out))
+        return Outcome.INTERRUPTED
     for form, path in exports.items():
         write_atomically(path, exported(outcome.database, form).encode())
         terminal.tell(f"{form} written to {path}")
-    tags = [model.tag for model in chosen]
-    _show(outcome, tags, terminal, json=json)
+    try:
+        _show(outcome, tags, terminal, json=json)
+    finally:  # whatever becomes of the table, the file is there
+        if outcome.interrupted:
+            left = display.models_left
+            terminal.warn(
+                f"interrupted with {len(tags) if left is None else left} of {len(tags)} models "
+                "not measured; go on with the same command and --resume"
+            )
+        terminal.tell(f"costs written to {outcome.path}")
     return _judged(outcome, tags)
 
 
 def _show(outcome: ProfileOutcome, tags: list[str], terminal: Terminal, *, json: bool) -> None:
     if json:
         terminal.out(encode_costs(outcome.database).decode())
-    else:
-        # The file may hold models of earlier runs too; the answer is about those asked for.
-        asked = {tag: cost for tag, cost in outcome.database.models.items() if tag in tags}
-        shown = msgspec.structs.replace(outcome.database, models=asked)
-        terminal.show(*cost_table(shown, terminal.width(sys.stdout)))
-    if outcome.interrupted:
-        missing = sum(tag not in outcome.database.models for tag in tags)
-        terminal.warn(
-            f"interrupted with {missing} of {len(tags)} models not measured; "
-            "go on with the same command and --resume"
-        )
-    terminal.tell(f"costs written to {outcome.path}")
+        return
+    # The file may hold models of earlier runs too; the answer is about those asked for.
+    asked = {tag: cost for tag, cost in outcome.database.models.items() if tag in tags}
+    shown = msgspec.structs.replace(outcome.database, models=asked)
+    terminal.show(*cost_table(shown, terminal.width(sys.stdout)))
+
+
+def _nothing_measured(out: Path) -> str:
+    state = f"{out} is as it was" if out.exists() else "nothing was written"
+    return f"interrupted: nothing was measured, {state}"
+
+
+def _ended_at_once(out: Path) -> str:
+    journal = journal_path(out)
+    if not journal.exists():
+        return _nothing_measured(out)
+    return (
+        f"interrupted at once, {out} was not written: {journal} keeps what was measured; "
+        "go on with the same command and --resume"
+    )
 
 
 def _judged(outcome: ProfileOutcome, tags: list[str]) -> Outcome:

@@ -28,7 +28,12 @@ _BAR_WIDTH = 32
 
 
 class Display(ProfileObserver, Protocol):
-    """A ``ProfileObserver`` that is switched on and off."""
+    """A ``ProfileObserver`` that is switched on and off, and knows what is still to be done."""
+
+    @property
+    def models_left(self) -> int | None:
+        """How many models of the run are not finished, None before it began."""
+        ...
 
     def __enter__(self) -> Self:
         """Begin to show."""
@@ -84,6 +89,11 @@ class Progress:
     def position(self) -> int:
         """The current model's number, from 1."""
         return self.tags.index(self.tag) + 1 if self.tag in self.tags else len(self.durations_ns)
+
+    @property
+    def models_left(self) -> int | None:
+        """How many models are not finished, None before the run began."""
+        return len(self.tags) - len(self.durations_ns) if self.tags else None
 
     @property
     def fraction(self) -> float:
@@ -167,6 +177,11 @@ class PlainLog:
     ) -> None:
         """Leave nothing behind; there is nothing to take away."""
 
+    @property
+    def models_left(self) -> int | None:
+        """How many models are not finished, None before the run began."""
+        return self._progress.models_left
+
     def run_started(self, tags: tuple[str, ...], *, device: str, limit_bytes: int) -> None:
         """Tell what will be measured."""
         self._progress.run_started(tags, device=device, limit_bytes=limit_bytes)
@@ -238,6 +253,11 @@ class LiveDisplay:
     ) -> None:
         """Take the display away and give the cursor back."""
         self._live.stop()
+
+    @property
+    def models_left(self) -> int | None:
+        """How many models are not finished, None before the run began."""
+        return self._progress.models_left
 
     def run_started(self, tags: tuple[str, ...], *, device: str, limit_bytes: int) -> None:
         """Show what will be measured."""
