@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from modelmgr.errors import InputError, UsageError
-from modelmgr.measuring.journal import journal_path
+from modelmgr.measuring.journal import Journal, JournalRecord, journal_path
 from modelmgr.measuring.ledger import ledger_total_bytes, model_growth_bytes
 from modelmgr.measuring.profile import profile_models
 from modelmgr.measuring.settings import ProfileOutcome, ProfileSettings
@@ -381,3 +381,39 @@ def test_a_finished_model_is_taken_over_and_a_changed_or_failed_one_is_not(tmp_p
     assert list(outcome.database.models) == ["kept", "changed", "failed", "last"]
     assert outcome.failed == ()
     assert not journal_path(out).exists()
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_what_an_unfinished_run_measured_of_models_not_chosen_now_is_not_lost(
+    tmp_path: Path, resume: bool
+) -> None:
+    out = tmp_path / "costs.json"
+    first, second = stated("first", batches=(1,)), stated("second", batches=(1,))
+    settings = host(out, repeats=1)
+
+    def stop(tag: str, step: str) -> None:
+        if (tag, step) == ("second", "estimate"):
+            raise KeyboardInterrupt  # as a second Ctrl-C: at once, with no clean end
+
+    with pytest.raises(KeyboardInterrupt):
+        profile_models([first, second], settings, RecordingObserver(stop))
+    observer = RecordingObserver()
+    outcome = profile_models([second], msgspec.structs.replace(settings, resume=resume), observer)
+    assert observer.started == ("second",)
+    assert list(load_costs(out).models) == ["first", "second"]
+    assert load_costs(out).models["first"].error is None
+    assert any("first" in notice for notice in observer.notices)
+    assert outcome.written
+    assert not journal_path(out).exists()
+
+
+def test_what_was_measured_on_another_machine_is_neither_merged_nor_lost(tmp_path: Path) -> None:
+    out = tmp_path / "costs.json"
+    with Journal(out, resume=False) as journal:
+        journal.begin(machine="sha256:another")
+        cost = ModelCost(initial_estimate_bytes=5)
+        journal.append(JournalRecord(tag="theirs", fingerprint="sha256:a", cost=cost))
+    before = journal_path(out).read_bytes()
+    with pytest.raises(UsageError, match=r"another machine.*theirs"):
+        profile_models([stated("ours", batches=(1,))], host(out, repeats=1), RecordingObserver())
+    assert journal_path(out).read_bytes() == before

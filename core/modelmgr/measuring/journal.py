@@ -14,7 +14,7 @@ import errno
 import fcntl
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -27,12 +27,13 @@ from modelmgr.records.costs import Eviction, ModelCost
 
 
 class JournalHeader(msgspec.Struct, frozen=True, kw_only=True):
-    """The first line: who writes, since when."""
+    """The first line: who writes, since when, and a fingerprint of the machine and its device."""
 
     journal: Literal["modelmgr.profile"] = "modelmgr.profile"
     version: Literal[1] = 1
     pid: int
     started_at: str
+    machine: str | None = None
 
 
 class JournalRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,9 +65,10 @@ class Journal:
 
     Attributes:
         path: the file.
-        records: what an earlier run left, by tag, the last record of a tag winning; empty where
-            nothing was resumed.
-        discarded: how many finished models of an earlier run were thrown away, as nobody resumed.
+        left: what an earlier run left, by tag, the last record of a tag winning.
+        records: the part of it that was resumed: all of it or none.
+        discarded: how many finished models of an earlier run are not resumed.
+        machine: the fingerprint of the machine that ``left`` was measured on, None where unknown.
     """
 
     def __init__(self, out: Path, *, resume: bool) -> None:
@@ -85,18 +87,22 @@ class Journal:
         self._descriptor = self._open_locked(out)
         try:
             text = self._read_all()
-            self._text = text
             self._worth_keeping = bool(text)
-            self._resume = resume
+            self.machine: str | None = None
             kept = self._parse(text)
+            self.left: Mapping[str, JournalRecord] = kept
             self.records: Mapping[str, JournalRecord] = kept if resume else {}
             self.discarded = 0 if resume else len(kept)
         except BaseException:
             self.close()
             raise
 
-    def begin(self) -> None:
-        """Make the file this run's: with the records that are kept, or empty.
+    def begin(self, *, keep: Collection[str] = (), machine: str | None = None) -> None:
+        """Make the file this run's: with the records that are resumed, and those to keep.
+
+        Args:
+            keep: tags whose records stay although nothing is resumed.
+            machine: the fingerprint of this machine.
 
         To be called once nothing can refuse the run any more: until then an earlier run's journal
         stays as it is.
@@ -104,9 +110,9 @@ class Journal:
         Raises:
             UsageError: the disk is full or the file cannot be written.
         """
-        self._start(self._text, keep=self._resume)
-        self._text = b""
-        self._worth_keeping = bool(self.records)
+        kept = [record for tag, record in self.left.items() if tag in self.records or tag in keep]
+        self._start(kept, machine)
+        self._worth_keeping = bool(kept)
 
     def append(self, record: JournalRecord) -> None:
         """Add a finished model; it is on the disk when this returns.
@@ -196,7 +202,7 @@ class Journal:
                 raise self._foreign()
             return {}
         try:
-            _header_decoder.decode(header)
+            self.machine = _header_decoder.decode(header).machine
         except msgspec.DecodeError:
             raise self._foreign() from None
         records: dict[str, JournalRecord] = {}
@@ -213,13 +219,15 @@ class Journal:
             f"{self.path} is no journal of profile: move it away, or name another --out"
         )
 
-    def _start(self, text: bytes, *, keep: bool) -> None:
-        """Leave the file with a header of this process, and with the whole records if kept."""
-        kept = text.partition(b"\n")[2].rpartition(b"\n")[0] if keep else b""
+    def _start(self, records: Sequence[JournalRecord], machine: str | None) -> None:
+        """Leave the file with a header of this process, and with these records."""
+        kept = b"".join(_encoder.encode(record) + b"\n" for record in records)
         header = JournalHeader(
-            pid=os.getpid(), started_at=datetime.now(UTC).isoformat(timespec="seconds")
+            pid=os.getpid(),
+            started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            machine=machine,
         )
-        whole = _encoder.encode(header) + b"\n" + (kept + b"\n" if kept else b"")
+        whole = _encoder.encode(header) + b"\n" + kept
         if not kept:
             try:
                 os.ftruncate(self._descriptor, 0)

@@ -28,7 +28,7 @@ Places = Mapping[str, Place]
 
 
 def check_spec(spec: ModelSpec, places: Places) -> None:
-    """Refuse a model that cannot be loaded whatever the device.
+    """Refuse a model whose words make no sense.
 
     Args:
         spec: the model.
@@ -39,6 +39,17 @@ def check_spec(spec: ModelSpec, places: Places) -> None:
     """
     try:
         get_loader(spec.loader).check(spec)
+    except ModelmgrError as error:
+        raise bad_input(error, spec.tag, places) from error
+
+
+def check_source(spec: ModelSpec, places: Places) -> None:
+    """Refuse a model whose code or file is not there, or is plainly something else.
+
+    Raises:
+        InputError: as ``check_spec``.
+    """
+    try:
         if spec.target is not None:
             _check_target(spec.tag, spec.target)
         if spec.loader == "onnx":

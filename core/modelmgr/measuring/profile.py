@@ -7,17 +7,18 @@ step; remove the journal. The measuring itself is ``session``'s.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
 from modelmgr.devices.discovery import open_reader
+from modelmgr.errors import UsageError
 from modelmgr.measuring.database import combine, read_existing, timestamp, write
 from modelmgr.measuring.journal import Journal, JournalRecord, fingerprint_of
 from modelmgr.measuring.machine import describe_machine, installed_frameworks
 from modelmgr.measuring.observer import ProfileObserver
 from modelmgr.measuring.plan import ModelPlan, plan_model, refuse_duplicates
-from modelmgr.measuring.preflight import Places, check_spec
+from modelmgr.measuring.preflight import Places, check_source, check_spec
 from modelmgr.measuring.session import Session
 from modelmgr.measuring.settings import ProfileOutcome, ProfileSettings
 from modelmgr.records.costs import Eviction, MachineInfo, ModelCost, RunInfo
@@ -57,6 +58,8 @@ def profile_models(
     """
     settings.check()
     plans = plan_models(models, settings, places)
+    for spec in models:
+        check_source(spec, places)
     _refuse_output(settings)
     with Journal(settings.out, resume=settings.resume) as journal:
         run = _Run(settings, journal)
@@ -108,6 +111,7 @@ class _Run:
         self._interrupted = False
         self._costs: dict[str, ModelCost] = {}
         self._evictions: list[Eviction] = []
+        self._left_over: dict[str, ModelCost] = {}
 
     def measure(self, plans: Sequence[ModelPlan], session: Session, places: Places) -> None:
         """Measure what the journal does not have, until done or asked to stop."""
@@ -119,7 +123,9 @@ class _Run:
         if session.interrupted:
             self._interrupted = True
             return
-        self._journal.begin()
+        machine = fingerprint_of(_without_sizes(self._machine))
+        self._left_over = self._find_left_over(fingerprints, machine)
+        self._journal.begin(keep=self._left_over, machine=machine)
         self._take_over(fingerprints, session.observer)
         todo = [plan for plan in plans if plan.spec.tag not in self._costs]
         session.observer.run_started(
@@ -151,7 +157,7 @@ class _Run:
         }
         database = combine(
             self._existing,
-            ordered,
+            {**self._left_over, **ordered},
             machine=self._machine,
             run=RunInfo(
                 command=self._settings.command,
@@ -161,7 +167,8 @@ class _Run:
             ),
             evictions=tuple(self._evictions),
         )
-        if ordered:
+        written = bool(ordered or self._left_over)
+        if written:
             write(database, self._settings.out)
         if not self._interrupted:
             self._journal.remove()
@@ -169,17 +176,47 @@ class _Run:
             database=database,
             path=self._settings.out,
             interrupted=self._interrupted,
-            written=bool(ordered),
+            written=written,
             failed=_failed(ordered, memory=False),
             did_not_fit=_failed(ordered, memory=True),
         )
 
+    def _find_left_over(self, chosen: Collection[str], machine: str) -> dict[str, ModelCost]:
+        """Return what an unfinished run measured of models that this one leaves alone.
+
+        Raises:
+            UsageError: that was on another machine or device, so that it would be lost.
+        """
+        journal = self._journal
+        left = {
+            tag: record.cost
+            for tag, record in journal.left.items()
+            if tag not in chosen and record.cost.error is None
+        }
+        if left and journal.machine != machine:
+            raise UsageError(
+                f"{journal.path} holds what an unfinished run measured on another machine, "
+                f"device or version: {', '.join(left)}; finish that run with --resume there, name another "
+                "--out, or delete the file"
+            )
+        return left
+
     def _take_over(self, fingerprints: Mapping[str, str], observer: ProfileObserver) -> None:
         """Take what an earlier run measured of the very same; what failed then is tried again."""
-        if self._journal.discarded:
+        if self._left_over:
             observer.noticed(
-                f"an unfinished run had measured {self._journal.discarded} models: they are "
-                "measured again; --resume would have kept them"
+                f"taken over from an unfinished run: {', '.join(self._left_over)}, measured there "
+                "and not chosen here"
+            )
+        again = (
+            []
+            if self._journal.records
+            else [tag for tag in self._journal.left if tag in fingerprints]
+        )
+        if again:
+            observer.noticed(
+                f"an unfinished run had measured {', '.join(again)} already: measured again; "
+                "--resume would have kept what it had"
             )
         for tag, record in self._journal.records.items():
             if record.cost.error is None and fingerprints.get(tag) == record.fingerprint:
@@ -193,16 +230,23 @@ class _Run:
 
     def _fingerprint(self, plan: ModelPlan, machine: MachineInfo) -> str:
         """Return the hash of all that a model's figures depend on, known before it is loaded."""
-        # The budget decides what fits and no figure of what did; on the host it moves from run
-        # to run with what is available.
-        device = msgspec.structs.replace(machine.device, total_bytes=None)
         return fingerprint_of(
             plan.spec,
             plan.repeats,
             plan.estimate,
             self._settings.seed,
-            msgspec.structs.replace(machine, device=device),
+            _without_sizes(machine),
         )
+
+
+def _without_sizes(machine: MachineInfo) -> MachineInfo:
+    """Return the machine as figures depend on it.
+
+    The budget decides what fits and no figure of what did; on the host it moves from run to run
+    with what is available.
+    """
+    device = msgspec.structs.replace(machine.device, total_bytes=None)
+    return msgspec.structs.replace(machine, device=device)
 
 
 def _failed(costs: Mapping[str, ModelCost], *, memory: bool) -> tuple[str, ...]:
