@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from modelmgr.devices.host_available import total_host_bytes
 from modelmgr.errors import InputError, UsageError
 from modelmgr.measuring.journal import Journal, JournalRecord, journal_path
 from modelmgr.measuring.ledger import ledger_total_bytes, model_growth_bytes
@@ -184,6 +185,12 @@ def test_the_observer_hears_of_every_planned_step(finished: Finished) -> None:
     assert max(used for used, _ in observer.readings) > 100 * MIB
 
 
+def test_the_devices_memory_is_told_apart_from_the_budget(finished: Finished) -> None:
+    device = finished.outcome.database.machine.device
+    assert device.total_bytes == total_host_bytes()
+    assert device.budget_bytes == 2 * GIB
+
+
 def test_failures_are_recorded_by_what_they_were_and_stop_no_other_model(tmp_path: Path) -> None:
     observer = RecordingObserver()
     outcome = profile_models(
@@ -286,6 +293,7 @@ def test_a_list_that_makes_no_sense_changes_nothing(tmp_path: Path) -> None:
         ([stated("a")], host(out, repeats=0)),
         ([stated("a")], host(out, timeout_s=-1.0)),
         ([stated("a")], host(out, budget_bytes=-1)),
+        ([stated("a")], host(out, budget_bytes=2**50)),  # more than any machine's memory
         ([stated("a")], host(out, device="cuda:77")),
         ([stated("a")], host(out, device="fixed:1GiB", budget_bytes=None)),
     ):

@@ -10,7 +10,7 @@ import pytest
 from modelmgr.errors import UsageError
 from modelmgr.measuring.profile import profile_models
 from modelmgr.measuring.settings import ProfileSettings
-from modelmgr.measuring.verify import choose_models, machine_differences, verify_costs
+from modelmgr.measuring.verify import choose_models, describe_differences, verify_costs
 from modelmgr.records.costs import CostDatabase
 from modelmgr.workload.model_spec import ModelSpec
 from support.profile_observer import RecordingObserver
@@ -122,5 +122,5 @@ def test_another_version_of_a_package_is_told(measured: CostDatabase) -> None:
     stored = msgspec.structs.replace(
         measured.machine, packages={**measured.machine.packages, "numpy": "0.1"}
     )
-    [difference] = machine_differences(stored, measured.machine)
+    [difference] = describe_differences(stored, measured.machine)
     assert difference.startswith("numpy was 0.1 and is ")

@@ -21,6 +21,7 @@ from modelmgr.records.costs import (
 )
 from modelmgr.records.diff import diff
 from modelmgr.records.figures import figures
+from modelmgr.records.machines import machine_differences
 from modelmgr.records.measured import MeasuredBytes, MeasuredDuration
 from modelmgr.records.merge import merge
 from support.record_strategies import DATABASES
@@ -132,6 +133,14 @@ def test_figures_of_another_device_lose_and_are_flagged() -> None:
         "device.name",
         "device.total_bytes",
     }
+
+
+def test_another_budget_is_no_change_of_the_machine() -> None:
+    def host(budget_bytes: int | None) -> MachineInfo:
+        device = DeviceInfo(kind="host", name="host", total_bytes=2**35, budget_bytes=budget_bytes)
+        return msgspec.structs.replace(_machine(), device=device)
+
+    assert machine_differences(host(2**33), host(None)) == ()
 
 
 def test_the_budget_of_a_host_does_not_make_it_another_device() -> None:

@@ -8,7 +8,7 @@ from modelmgr.records.costs import ModelCost
 
 
 class ProfileObserver(Protocol):
-    """Is told what happens. Called from one thread; must return quickly and never raise."""
+    """Is told what happens, by one thread at a time; must return quickly and never raise."""
 
     def run_started(self, tags: tuple[str, ...], *, device: str, limit_bytes: int) -> None:
         """The models that will be measured, in order; resumed ones are left out."""

@@ -15,7 +15,7 @@ from modelmgr.devices.discovery import open_reader
 from modelmgr.errors import UsageError
 from modelmgr.measuring.database import combine, read_existing, timestamp, write
 from modelmgr.measuring.journal import Journal, JournalRecord, fingerprint_of
-from modelmgr.measuring.machine import describe_machine, installed_frameworks
+from modelmgr.measuring.machine import describe_machine, installed_frameworks, refuse_budget
 from modelmgr.measuring.observer import ProfileObserver
 from modelmgr.measuring.plan import ModelPlan, plan_model, refuse_duplicates
 from modelmgr.measuring.preflight import Places, check_source, check_spec
@@ -98,6 +98,7 @@ def _refuse_output(settings: ProfileSettings) -> None:
     """Refuse a device or an output that cannot be used while nothing has been created for it."""
     reader = open_reader(settings.device, budget_bytes=settings.budget_bytes, slack=settings.slack)
     reader.close()
+    refuse_budget(reader.description, settings.budget_bytes)
     read_existing(settings.out, describe_machine(reader.description))
 
 
@@ -116,7 +117,7 @@ class _Run:
     def measure(self, plans: Sequence[ModelPlan], session: Session, places: Places) -> None:
         """Measure what the journal does not have, until done or asked to stop."""
         device = session.device
-        self._machine = describe_machine(device)
+        self._machine = describe_machine(device, budget_bytes=self._settings.budget_bytes)
         self._existing = read_existing(self._settings.out, self._machine)
         fingerprints = {plan.spec.tag: self._fingerprint(plan, self._machine) for plan in plans}
         session.check_each(plans, places)
@@ -146,7 +147,11 @@ class _Run:
             self._journal.append(record)
             self._keep(record)
         self._interrupted = session.interrupted
-        self._machine = describe_machine(device, {**installed_frameworks(), **session.packages})
+        self._machine = describe_machine(
+            device,
+            {**installed_frameworks(), **session.packages},
+            budget_bytes=self._settings.budget_bytes,
+        )
 
     def finish(self, plans: Sequence[ModelPlan]) -> ProfileOutcome:
         """Write the database, and remove the journal where nothing is left to resume."""
@@ -196,8 +201,8 @@ class _Run:
         if left and journal.machine != machine:
             raise UsageError(
                 f"{journal.path} holds what an unfinished run measured on another machine, "
-                f"device or version: {', '.join(left)}; finish that run with --resume there, name another "
-                "--out, or delete the file"
+                f"device or version: {', '.join(left)}; finish that run with --resume there, "
+                "name another --out, or delete the file"
             )
         return left
 
@@ -245,7 +250,7 @@ def _without_sizes(machine: MachineInfo) -> MachineInfo:
     The budget decides what fits and no figure of what did; on the host it moves from run to run
     with what is available.
     """
-    device = msgspec.structs.replace(machine.device, total_bytes=None)
+    device = msgspec.structs.replace(machine.device, total_bytes=None, budget_bytes=None)
     return msgspec.structs.replace(machine, device=device)
 
 

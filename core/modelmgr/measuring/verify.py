@@ -12,13 +12,14 @@ from collections.abc import Sequence
 import msgspec
 
 from modelmgr.errors import UsageError
-from modelmgr.measuring.machine import describe_machine
+from modelmgr.measuring.machine import describe_machine, refuse_budget
 from modelmgr.measuring.observer import ProfileObserver
 from modelmgr.measuring.preflight import Places
 from modelmgr.measuring.profile import plan_models
 from modelmgr.measuring.session import Session
 from modelmgr.measuring.settings import ProfileSettings
 from modelmgr.records.costs import CostDatabase, MachineInfo, ModelCost
+from modelmgr.records.machines import machine_differences
 from modelmgr.records.measured import MeasuredBytes
 from modelmgr.workload.model_spec import ModelSpec
 
@@ -119,7 +120,8 @@ def verify_costs(
     failed: dict[str, str] = {}
     done: list[str] = []
     with Session(settings, observer) as session:
-        differences = machine_differences(database.machine, describe_machine(session.device))
+        refuse_budget(session.device, settings.budget_bytes)
+        differences = describe_differences(database.machine, describe_machine(session.device))
         session.observer.run_started(
             tuple(plan.spec.tag for plan in plans),
             device=session.device.name,
@@ -191,21 +193,11 @@ def compare_costs(
     return figures
 
 
-def machine_differences(stored: MachineInfo, now: MachineInfo) -> tuple[str, ...]:
+def describe_differences(stored: MachineInfo, now: MachineInfo) -> tuple[str, ...]:
     """Return in what this machine differs from the one that a database was measured on."""
-    found: list[str] = []
-    for what, before, after in (
-        ("the device", stored.device.name, now.device.name),
-        ("the driver", stored.device.driver, now.device.driver),
-        ("the processor", stored.cpu, now.cpu),
-        ("the system", stored.os, now.os),
-        ("Python", stored.python, now.python),
-        *(
-            (name, version, now.packages.get(name))
-            for name, version in sorted(stored.packages.items())
-            if name in now.packages
-        ),
-    ):
-        if before is not None and before != after:
-            found.append(f"{what} was {before} and is {after or 'unknown'}")
-    return tuple(found)
+    return tuple(
+        f"{each.name.removeprefix('packages.')} was {each.old} and is {each.new or 'unknown'}"
+        for each in machine_differences(stored, now)
+        # A worker tells of more packages than are known before it has run.
+        if each.old is not None and (each.new is not None or not each.name.startswith("packages."))
+    )

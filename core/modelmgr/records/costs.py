@@ -22,12 +22,22 @@ class ToolInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class DeviceInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The device that a database was measured on."""
+    """The device that a database was measured on.
+
+    Attributes:
+        kind: ``cuda`` or ``host``.
+        name: the product, or what ``--device`` calls it.
+        total_bytes: all memory of the device; for ``host`` the machine's.
+        driver: its version, None where there is none.
+        budget_bytes: what the models of the newest run might use of it, None where that was not
+            limited or is not known. It decides what fits and no figure of what did.
+    """
 
     kind: str
     name: str | None
     total_bytes: int | None
     driver: str | None = None
+    budget_bytes: int | None = None
 
 
 class MachineInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

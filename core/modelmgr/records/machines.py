@@ -16,7 +16,10 @@ class Difference(NamedTuple):
 
 
 def machine_differences(old: MachineInfo, new: MachineInfo) -> tuple[Difference, ...]:
-    """Return all that differs, the device first: it moves the figures most."""
+    """Return all that differs, the device first: it moves the figures most.
+
+    The budget is left out: it says what was allowed, not what the machine is.
+    """
     pairs: list[tuple[str, object, object]] = [
         (f"device.{name}", getattr(old.device, name), getattr(new.device, name))
         for name in ("kind", "name", "total_bytes", "driver")
