@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -233,7 +234,39 @@ def test_a_daemon_that_holds_the_pipe_open_hides_no_death(
     worker = _loaded(launcher, on_infer="daemon_then_exit", path=str(path), own_session=True)
     with worker, pytest.raises(WorkerDiedError, match="status 5"):
         worker.infer(1)
-    os.kill(int(path.read_text()), signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(int(path.read_text()), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("ending", ["close", "kill"])
+def test_a_daemon_with_a_session_of_its_own_goes_with_its_worker(
+    launcher: WorkerLauncher, ending: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "pid"
+    with _loaded(launcher, on_load="leave_daemon", path=str(path)) as worker:
+        pidfds = open_pidfds([int(path.read_text())])
+        assert len(pidfds) == 1
+        if ending == "kill":
+            worker.kill()
+    assert still_running(pidfds, deadline_s=10) == set()
+
+
+def test_a_daemon_of_a_worker_that_crashes_goes_with_it(
+    forked: WorkerLauncher, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    with (
+        _loaded(forked, on_load="leave_daemon", path=str(first)) as neighbour,
+        _loaded(forked, on_load="leave_daemon", on_infer="segfault", path=str(second)) as worker,
+    ):
+        pidfds = open_pidfds([int(second.read_text())])
+        with pytest.raises(WorkerDiedError, match="SIGSEGV"):
+            worker.infer(1)
+        assert still_running(pidfds, deadline_s=10) == set()
+        assert open_pidfds([int(second.read_text())]) == {}  # it was waited for as well
+        os.kill(int(first.read_text()), 0)  # somebody else's is left alone
+        assert neighbour.infer("still here") == "still here"
+    assert open_pidfds([int(first.read_text())]) == {}
 
 
 def test_a_model_that_eats_all_memory_hits_its_budget_and_the_process_is_usable(

@@ -21,10 +21,10 @@ def open_pidfds(pids: Iterable[int]) -> dict[int, int]:
     return found
 
 
-def still_running(pidfds: dict[int, int]) -> set[int]:
-    """Wait until all have ended, closing their pidfds; return those that had not in a minute."""
+def still_running(pidfds: dict[int, int], *, deadline_s: float = _DEADLINE_S) -> set[int]:
+    """Wait until all have ended, closing their pidfds; return those that had not in time."""
     running = dict(pidfds)
-    deadline = time.monotonic() + _DEADLINE_S
+    deadline = time.monotonic() + deadline_s
     while running and (left_s := deadline - time.monotonic()) > 0:
         poll = select.poll()
         for pidfd in running.values():

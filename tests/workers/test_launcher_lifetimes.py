@@ -114,6 +114,19 @@ def test_sigkill_of_the_owner_leaves_neither_worker_nor_forkserver(
     assert still_running(pidfds) == set()
 
 
+def test_sigkill_of_the_owner_leaves_no_daemon_of_a_model(tmp_path: Path) -> None:
+    pipe, daemon = tmp_path / "pipe", tmp_path / "daemon"
+    os.mkfifo(pipe)
+    with _start_program("worker_owner.py", "forkserver", str(pipe), str(daemon)) as owner:
+        assert owner.stdout is not None
+        pids = json.loads(owner.stdout.readline())
+        pidfds = open_pidfds([*pids, int(daemon.read_text())])
+        assert len(pidfds) == 4
+        assert pipe.read_text() == "hanging"
+        owner.kill()
+    assert still_running(pidfds, deadline_s=10) == set()
+
+
 def test_sigkill_of_the_owner_ends_a_forkserver_that_is_importing(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

@@ -159,6 +159,21 @@ def _daemon_then_exit(options: Mapping[str, object]) -> None:
     os._exit(5)
 
 
+def _leave_daemon(options: Mapping[str, object]) -> None:
+    """Leave a process behind as daemons do: in a session of its own, its parent gone."""
+    ready, done = os.pipe()
+    middle = os.fork()
+    if middle == 0:
+        os.setsid()
+        if os.fork() == 0:
+            Path(str(options["path"])).write_text(str(os.getpid()))
+            os.write(done, b"x")
+            threading.Event().wait()
+        os._exit(0)
+    os.waitpid(middle, 0)
+    os.read(ready, 1)
+
+
 def _segfault(_: Mapping[str, object]) -> None:
     ctypes.string_at(0)
 
@@ -254,6 +269,7 @@ _ACTIONS: dict[str, Callable[[Mapping[str, object]], None]] = {
     "interrupt": _interrupt,
     "kill_itself": _kill_itself,
     "kill_server": _kill_server,
+    "leave_daemon": _leave_daemon,
     "lone_surrogate": _lone_surrogate,
     "lying_reply": _lying_reply,
     "missing_package": _missing_package,

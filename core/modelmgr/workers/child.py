@@ -28,6 +28,7 @@ from modelmgr.workers.failures import Stage, describe
 from modelmgr.workers.loaders.base import LoadedModel, Loader
 from modelmgr.workers.loaders.registry import get_loader
 from modelmgr.workers.process_control import DataBudget
+from modelmgr.workers.process_exit import end_children
 from modelmgr.workers.protocol import Channel
 from modelmgr.workers.reports import HostMemory, LoadReport, ShapeReport
 from modelmgr.workload.model_spec import ModelSpec
@@ -57,6 +58,7 @@ def run(connection: int, parent_pid: int) -> int:
     """Serve requests on a socket until told to close or left alone; return the exit status."""
     process_control.tie_to_parent(parent_pid)
     process_control.leave_terminal()
+    process_control.adopt_orphans()
     process_control.become_expendable()
     process_control.set_name("modelmgr-worker")
     # A crash in native code then leaves the Python lines that led there.
@@ -66,7 +68,10 @@ def run(connection: int, parent_pid: int) -> int:
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]  # a replaced stream may lack it
     end = socket.socket(fileno=connection)
     end.set_inheritable(False)
-    return _Child(Channel(end)).serve()
+    try:
+        return _Child(Channel(end)).serve()
+    finally:
+        end_children()  # nobody adopts those of a worker that was started by itself
 
 
 def end_process(status: int) -> NoReturn:

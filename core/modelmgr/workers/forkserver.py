@@ -3,7 +3,8 @@
 Started by a fresh exec, so nothing of the user's process is inherited: no memory, no high-water
 mark, no thread, no CUDA context. It runs no model itself and starts no thread, so its forks are
 sound; BLAS libraries end their idle threads at a fork by themselves. It ends when its launcher
-does (the end of the socket, and the kernel's word), and its workers end with it.
+does (the end of the socket, and the kernel's word), and its workers end with it. What a worker
+leaves behind, in whatever session, becomes a child of this process and is ended as well.
 
 Why not ``multiprocessing.forkserver``: that has one server and one set of preloaded modules for a
 whole process, imports the user's ``__main__``, pickles, cannot set the allocator before the
@@ -20,10 +21,12 @@ import signal
 import socket
 import sys
 import traceback
+from types import FrameType
 from typing import Any, NoReturn
 
+from modelmgr.devices.process_tree import child_pids
 from modelmgr.workers import allocator, child, process_control, server_protocol
-from modelmgr.workers.process_exit import reap
+from modelmgr.workers.process_exit import end_children, reap
 from modelmgr.workers.server_protocol import (
     Exited,
     Fork,
@@ -42,6 +45,7 @@ def main(arguments: list[str]) -> NoReturn:
     control, launcher_pid = int(arguments[0]), int(arguments[1])
     process_control.tie_to_parent(launcher_pid)
     process_control.leave_terminal()
+    process_control.adopt_orphans()
     process_control.set_name("modelmgr-fork")
     allocator.use_policy("memory")  # before any framework is imported, or it comes too late
     with socket.socket(fileno=control) as end:
@@ -50,10 +54,20 @@ def main(arguments: list[str]) -> NoReturn:
             order, _ = server_protocol.receive_order(end)
             if isinstance(order, Preload):
                 server_protocol.send(end, ServerReady(missing=_import_all(order.modules)))
+            # An import may hang in native code, where only SIGKILL ends it; from here on there is
+            # time to end the workers' children too.
+            signal.signal(signal.SIGTERM, _end)
+            process_control.tie_to_parent(launcher_pid, signal.SIGTERM)
             _Server(end).serve()
         except (EOFError, BrokenPipeError):
             pass
     os._exit(0)  # frameworks take long to tear down, and nothing is worth saving
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    del frame
+    signal.signal(number, signal.SIG_IGN)
+    raise EOFError("the launcher is gone")
 
 
 def _import_all(modules: tuple[str, ...]) -> dict[str, str]:
@@ -74,6 +88,7 @@ class _Server:
 
     def __init__(self, end: socket.socket) -> None:
         self._end = end
+        self._own = child_pids(os.getpid())  # what a framework started while it was imported
         self._workers: dict[int, int] = {}  # pidfd to pid
         self._selector = selectors.DefaultSelector()
         self._selector.register(end, selectors.EVENT_READ)
@@ -93,18 +108,25 @@ class _Server:
             for pidfd, pid in self._workers.items():
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                 reap(pid)
+            end_children()
 
     def _fork(self, order: Fork, descriptors: list[int]) -> None:
         connection, log = descriptors
         server_pid = os.getpid()
+        # The new process must not take the launcher's end for its own.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             pid = os.fork()
         except OSError as error:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             server_protocol.close_all(descriptors)
             server_protocol.send(self._end, ForkFailed(serial=order.serial, reason=str(error)))
             return
         if pid == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             self._become_worker(server_pid, connection, log)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         server_protocol.close_all(descriptors)
         # Opened before anything is reaped, so it names this worker and no later process.
         pidfd = os.pidfd_open(pid)
@@ -117,6 +139,8 @@ class _Server:
         self._selector.unregister(pidfd)
         status = reap(pid)
         os.close(pidfd)
+        # A worker that lives adopts its own: these are what the dead one left.
+        end_children(keep=(*self._own, *self._workers.values()))
         server_protocol.send(self._end, Exited(pid=pid, status=status))
 
     def _become_worker(self, server_pid: int, connection: int, log: int) -> NoReturn:

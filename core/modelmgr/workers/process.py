@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import modelmgr
 from modelmgr.workers.output_log import OutputLog
-from modelmgr.workers.process_exit import ExitStatus, reap
+from modelmgr.workers.process_exit import ExitStatus, kill_tree, reap
 from modelmgr.workers.watcher import Watcher
 
 # -P: no stray file of the working directory may hide a module. The package's own folder comes
@@ -66,11 +65,11 @@ class WorkerProcess:
         return self._status
 
     def kill(self) -> None:
-        """End it by SIGKILL; nothing happens where it is gone."""
+        """End it and its descendants by SIGKILL; nothing happens where it is gone."""
         with self._lock:
             if self._pidfd >= 0 and self._status is None:
                 with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+                    kill_tree(self.pid, self._pidfd)
 
     def set_exited(self, status: ExitStatus) -> None:
         """Take note of its end, after its last words were read; in the watcher's thread only."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
 _LOST_PARENT = 78  # exit status of a process whose parent went before it could be tied to it
 
 # A worker is what the kernel should end when memory runs out, not the process that owns it.
@@ -20,15 +21,24 @@ _LOST_PARENT = 78  # exit status of a process whose parent went before it could 
 _OOM_SCORE_ADJ = b"500"
 
 
-def tie_to_parent(parent_pid: int) -> None:
-    """Have the kernel end this process by SIGKILL when its parent ends; end now if it did.
+def tie_to_parent(parent_pid: int, by: signal.Signals = signal.SIGKILL) -> None:
+    """Have the kernel end this process by a signal when its parent ends; end now if it did.
 
     The kernel means the *thread* that made this process (prctl(2), PR_SET_PDEATHSIG), so parents
     start children from a thread that lives as long as they are wanted.
     """
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(_PR_SET_PDEATHSIG, by)
     if os.getppid() != parent_pid:
         os._exit(_LOST_PARENT)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends, so that none gets away.
+
+    The kernel gives a process without a parent to the nearest such ancestor (prctl(2),
+    PR_SET_CHILD_SUBREAPER), whatever session or group it moved to.
+    """
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def set_name(name: str) -> None:
