@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from modelmgr.devices.host_available import AvailableMemory
 from modelmgr.devices.process_memory import ProcessStatus, process_start_ticks, reset_peak
+from modelmgr.devices.process_tree import read_descendants
 from modelmgr.devices.reading import MemoryReading
 from modelmgr.errors import ReadingError, UsageError
 from modelmgr.records.devices import DeviceDescription
@@ -59,7 +60,7 @@ class HostReader:
     A process counts with its anonymous pages, shared memory and touched file pages. Pages that
     several processes share (libraries, weights mapped from one file, what a fork has not written
     to) count once for each, so the sum is an upper figure; ``unshared_file_bytes`` tells what a
-    further copy really adds. The process that reads (loaders that run in it) counts by what it
+    further copy really adds. What a tracked process started counts as its own. The process that reads (loaders that run in it) counts by what it
     grew since it was tracked. ``used_bytes`` may be beyond ``total_bytes``: the processes are over
     their budget then, and the reading is as good as any.
 
@@ -94,6 +95,7 @@ class HostReader:
         at_ns = time.monotonic_ns()
         processes: dict[int, int] = {}
         unreclaimable_bytes = 0
+        own_pid = os.getpid()
         with self._lock:
             for pid, tracked in self._tracked.items():
                 memory = None if tracked.status is None else tracked.status.find_host_memory()
@@ -104,6 +106,10 @@ class HostReader:
                 grown_bytes = max(0, memory.resident_bytes - tracked.baseline_bytes)
                 processes[pid] = grown_bytes
                 unreclaimable_bytes += min(grown_bytes, memory.anon_bytes + memory.shmem_bytes)
+                if pid != own_pid:  # whose children are workers, tracked by themselves, and more
+                    theirs = read_descendants(pid, without=self._tracked)
+                    processes[pid] += theirs.resident_bytes
+                    unreclaimable_bytes += theirs.unreclaimable_bytes
         budget_bytes = self._description.total_bytes
         reachable_bytes = self._available.read_bytes() + unreclaimable_bytes
         foreign_bytes = max(0, budget_bytes - reachable_bytes)
