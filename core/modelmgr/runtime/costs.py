@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 from modelmgr.errors import UsageError
 from modelmgr.estimation.cost_estimate import CostEstimate
@@ -12,6 +14,7 @@ from modelmgr.records.costs import CostDatabase, ModelCost
 from modelmgr.scheduling.copies import ModelCosts
 from modelmgr.units import MIB
 
+_LOG = logging.getLogger("modelmgr")
 CostsInput = CostDatabase | str | Path | Mapping[str, float] | None
 
 
@@ -30,9 +33,22 @@ def preloaded_costs(costs: CostsInput) -> dict[str, ModelCosts]:
     if isinstance(costs, str | Path):
         costs = CostDatabase.load(costs)
     if isinstance(costs, CostDatabase):
-        known = ((tag, from_record(cost)) for tag, cost in costs.models.items())
-        return {tag: cost for tag, cost in known if cost is not None}
-    return {tag: _from_megabytes(tag, value) for tag, value in costs.items()}
+        return _from_database(costs)
+    return _from_mapping(costs)
+
+
+def _from_database(database: CostDatabase) -> dict[str, ModelCosts]:
+    """Return every model's figures that make sense; one that does not hides no other."""
+    known: dict[str, ModelCosts] = {}
+    for tag, cost in database.models.items():
+        try:
+            costs = from_record(cost)
+        except ValueError as error:
+            _LOG.warning("the cost database's figures of %r are not used: %s", tag, error)
+            continue
+        if costs is not None:
+            known[tag] = costs
+    return known
 
 
 def from_record(cost: ModelCost) -> ModelCosts | None:
@@ -63,8 +79,17 @@ def from_estimate(estimate: CostEstimate | None, load_ns: int | None = None) -> 
     return ModelCosts(resident_bytes=resident, peak_bytes=peak, load_ns=load_ns)
 
 
-def _from_megabytes(tag: str, value: float) -> ModelCosts:
-    if not math.isfinite(value) or value <= 0:
+def _from_mapping(costs: object) -> dict[str, ModelCosts]:
+    if not isinstance(costs, Mapping):
+        raise UsageError(
+            f"costs must be a CostDatabase, a path or {{tag: MB}}, not {type(costs).__name__}"
+        )
+    given = cast("Mapping[object, object]", costs)
+    return {str(tag): _from_megabytes(str(tag), value) for tag, value in given.items()}
+
+
+def _from_megabytes(tag: str, value: object) -> ModelCosts:
+    if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
         raise UsageError(f"costs[{tag!r}] must be a positive number of MB, not {value!r}")
     size_bytes = round(value * MIB)
     return ModelCosts(resident_bytes=size_bytes, peak_bytes=size_bytes)

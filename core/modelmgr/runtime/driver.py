@@ -17,6 +17,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,18 +32,23 @@ from modelmgr.errors import (
     ModelLoadError,
     UsageError,
 )
+from modelmgr.runtime.bounded_reader import PATIENCE_S, BoundedReader
+from modelmgr.runtime.gate import Gate
 from modelmgr.runtime.lease import Lease
 from modelmgr.runtime.loaded import Loaded
 from modelmgr.runtime.measurement import JobMeasurement
 from modelmgr.runtime.watching import DeviceWatch
 from modelmgr.scheduling.actions import Action, Grant, Refusal, Reject, StartLoad, StartUnload
 from modelmgr.scheduling.scheduler import Scheduler
+from modelmgr.scheduling.states import CopyState
 from modelmgr.units import NS_PER_S, format_bytes
 
 _LOG = logging.getLogger("modelmgr")
 Loader = Callable[[], Any]
 # A stated size shows no load: a model that was measured there would look as if it cost nothing.
 _NEVER_READ = frozenset({"fixed", "virtual"})
+# A request that does not wait still gets this much of a reading.
+_LEAST_PATIENCE_S = 0.1
 _OUT_OF_MEMORY_NAMES = frozenset({"OutOfMemoryError", "MemoryError"})
 
 
@@ -77,6 +83,7 @@ class Driver:
         before_load: called with a tag, under the lock, before a request that is no hit.
         measured: called with a tag and the copy when an unknown model's first job ends; what it
             returns is called under the lock and answers with what follows.
+        measured_again: the same for a later job that was alone on its device.
         observed: called with every action, in order, under the lock.
     """
 
@@ -89,27 +96,32 @@ class Driver:
         poll_interval_s: float,
         before_load: Callable[[str], list[Action]],
         measured: Callable[[str, Loaded], Callable[[], list[Action]]],
+        measured_again: Callable[[str, Loaded, JobMeasurement], Callable[[], list[Action]]],
         observed: Callable[[Action], None],
     ) -> None:
         self.scheduler = scheduler
-        self.lock = threading.Lock()
+        self.gate = Gate()
         self.loaded: dict[int, Loaded] = {}
-        self.readers = tuple(readers)
+        self.readers = tuple(BoundedReader(reader) for reader in readers)
         self._unload = unload
         self._poll_interval_s = poll_interval_s
         self._before_load = before_load
         self._measured = measured
+        self._measured_again = measured_again
         self._observed = observed
         self._waiters: dict[int, _Waiter] = {}
-        self._changed = threading.Condition(self.lock)
         self.watch = DeviceWatch(
             scheduler,
             self.readers,
             self.loaded,
-            lock=self.lock,
+            gate=self.gate,
             tell=self._tell,
+            lose=self._lose,
             poll_interval_s=poll_interval_s,
         )
+        # By device: counts grants, releases, loads and unloads, so that a job can be seen to have
+        # been alone.
+        self._activity = [0] * len(self.readers)
         self._loading_here = threading.local()
 
     # Acquiring -------------------------------------------------------------------------------
@@ -126,15 +138,20 @@ class Driver:
         """Return a lease of a copy of a model; see ``ModelManager.lease``."""
         if getattr(self._loading_here, "depth", 0):
             raise UsageError("a loader may not acquire from the manager that is running it")
+        if self.gate.inside:
+            raise UsageError("a finaliser or signal handler may not acquire a model")
         submitted_ns = time.monotonic_ns()
         deadline_ns = None if timeout_s is None else submitted_ns + round(timeout_s * NS_PER_S)
         own_process = bool(getattr(loader, "own_process", False))
-        if not self.scheduler.has_idle(tag):
+        with self.gate:
+            idle = self.scheduler.has_idle(tag)
+        if not idle:
             # A load is dear and a reading is not: nothing is admitted on an old one.
-            self.watch.read_all()
+            within_s = PATIENCE_S if timeout_s is None else min(PATIENCE_S, timeout_s)
+            self.watch.read_all(max(_LEAST_PATIENCE_S, within_s))
         while True:
             waiter = _Waiter()
-            with self.lock:
+            with self.gate:
                 now_ns = time.monotonic_ns()
                 if not self.scheduler.has_idle(tag):
                     self._route(self._before_load(tag))
@@ -150,6 +167,7 @@ class Driver:
                 self._route(actions)
             lease = self._wait(num, loader, waiter, deadline_ns)
             if not self._died_idle(lease):
+                self._measure_again(lease)
                 return lease
 
     def _wait(self, num: int, loader: Loader, waiter: _Waiter, deadline_ns: int | None) -> Lease:
@@ -179,7 +197,9 @@ class Driver:
             self._give_up(num, waiter)
             raise
         finally:
-            with self.lock:
+            # The error's traceback knows this frame: without this, a failed load would live on.
+            waiter.error = None
+            with self.gate:
                 self._waiters.pop(num, None)
 
     def _give_up(self, num: int, waiter: _Waiter) -> None:
@@ -197,7 +217,7 @@ class Driver:
         self._tell(end)
 
     def _lease(self, grant: Grant) -> Lease:
-        with self.lock:
+        with self.gate:
             loaded = self.loaded[grant.copy]
             thread = threading.current_thread()
             lease = Lease(
@@ -220,7 +240,9 @@ class Driver:
             case Refusal.LOAD_FAILED:
                 return waiter.error or ModelLoadError(f"loading {tag!r} failed: {message}")
             case Refusal.TIMED_OUT:
-                return AcquireTimeoutError(f"Timeout waiting to acquire model: {tag!r}, {message}")
+                return waiter.error or AcquireTimeoutError(
+                    f"Timeout waiting to acquire model: {tag!r}, {message}"
+                )
             case Refusal.CLOSED:
                 return ManagerClosedError(f"the manager was shut down; {tag!r} was not acquired")
             case Refusal.DOES_NOT_FIT:
@@ -257,7 +279,10 @@ class Driver:
         except BaseException as error:
             waiter.error = error
             out_of_memory = _is_out_of_memory(error)
-            message = f"{type(error).__name__}: {error}"
+            message = f"{type(error).__name__}: {_text_of(error)}"
+            if out_of_memory:
+                # What the attempt had built is in its frames; a second attempt needs that room.
+                traceback.clear_frames(error.__traceback__)
             self._tell(
                 lambda now_ns: self.scheduler.load_failed(
                     action.copy, now_ns, message, out_of_memory=out_of_memory
@@ -287,11 +312,13 @@ class Driver:
                 tells_itself=tells_itself,
                 measurement=measurement,
             )
-            with self.lock:
+            with self.gate:
                 self.loaded[action.copy] = loaded
                 self._route(self.scheduler.load_finished(action.copy, time.monotonic_ns()))
         except BaseException:
             if action.copy not in self.loaded:
+                if measurement is not None:
+                    measurement.cancel()
                 self._close(instance, action.tag)
                 self._tell(lambda now: self.scheduler.load_failed(action.copy, now, "interrupted"))
             raise
@@ -322,26 +349,73 @@ class Driver:
     # Releasing -------------------------------------------------------------------------------
 
     def release(self, lease: Lease) -> None:
-        """Give a lease's copy back; called by the lease itself, once."""
+        """Give a lease's copy back; LeaseError where it was given back before."""
         loaded = self.loaded.get(lease.copy)
         if loaded is None or loaded.lease is not lease:
+            lease.end()
             return  # its worker was lost meanwhile, and the lease with it
         if loaded.own_process and not getattr(loaded.instance, "alive", True):
+            lease.end()
             self._lose(lease.copy)
             return
         learn: Callable[[], list[Action]] | None = None
-        if loaded.first_job:
-            loaded.first_job = False
-            learn = self._measured(lease.tag, loaded)
-        with self.lock:
+        if not self.gate.inside:
+            learn = self._end_measurement(lease.tag, loaded)
+        elif loaded.measurement is not None:
+            loaded.measurement.cancel()
+
+        def give_back() -> None:
+            lease.end()
             if learn is not None:
                 self._route(learn())
             loaded.lease = None
+            self._activity[loaded.device] += 1
             self._route(self.scheduler.release(lease.copy, lease.serial, time.monotonic_ns()))
+
+        self.gate.run(give_back)
+
+    def _end_measurement(self, tag: str, loaded: Loaded) -> Callable[[], list[Action]] | None:
+        """End what was measured of the job that ends; return what to do with it under the lock."""
+        if loaded.first_job:
+            learn = self._measured(tag, loaded)
+            loaded.first_job = False
+            return learn
+        measurement = loaded.measurement
+        if measurement is None:
+            return None
+        loaded.measurement = None
+        if loaded.activity != self._activity[loaded.device]:
+            measurement.cancel()  # others came and went: the figure would be theirs as well
+            return None
+        return self._measured_again(tag, loaded, measurement)
+
+    def _measure_again(self, lease: Lease) -> None:
+        """Watch one more job of a model that is known from a single aggregate measurement.
+
+        One measurement can be spoiled by anything that others do at that moment; two more that
+        were alone on the device outvote it.
+        """
+        loaded = self.loaded.get(lease.copy)
+        if loaded is None or not loaded.measure_again or not lease.hit:
+            return
+        with self.gate:
+            device = self.scheduler.devices[loaded.device]
+            busy = any(
+                copy.number != lease.copy and copy.state is not CopyState.IDLE
+                for copy in device.copies.values()
+            )
+            loaded.activity = self._activity[loaded.device]
+        if not busy:
+            loaded.measure_again -= 1
+            measurement = JobMeasurement(
+                self.readers[loaded.device], patience_s=2 * self._poll_interval_s
+            )
+            measurement.loaded()
+            loaded.measurement = measurement
 
     def release_instance(self, tag: str, instance: object) -> None:
         """Release the lease under which an instance is held; LeaseError where there is none."""
-        with self.lock:
+        with self.gate:
             held = [
                 loaded.lease
                 for loaded in self.loaded.values()
@@ -349,8 +423,9 @@ class Driver:
             ]
         for lease in held:
             if lease.tag == tag:
-                lease.release()
-                return
+                with contextlib.suppress(LeaseError):  # another thread was faster: try the next
+                    lease.release()
+                    return
         if held:
             raise LeaseError(
                 f"the instance is held as {held[0].tag!r}, not as {tag!r}: nothing was released"
@@ -362,23 +437,40 @@ class Driver:
     # Unloading -------------------------------------------------------------------------------
 
     def _start_unload(self, action: StartUnload) -> None:
+        """See to it that a copy is unloaded, by a thread of its own where one can be had."""
         loaded = self.loaded.get(action.copy)
-        thread = threading.Thread(
-            target=self._unload_copy,
-            args=(action, loaded),
-            name=f"modelmgr-unload-{action.tag}",
-            daemon=True,
-        )
-        thread.start()
+
+        def start() -> None:
+            thread = threading.Thread(
+                target=self._unload_copy,
+                args=(action, loaded),
+                name=f"modelmgr-unload-{action.tag}",
+                daemon=True,
+            )
+            try:
+                thread.start()
+            except RuntimeError:  # no further thread can be had
+                self._unload_copy(action, loaded)
+
+        self.gate.afterwards(start)
 
     def _unload_copy(self, action: StartUnload, loaded: Loaded | None) -> None:
         gone = False
         if loaded is not None:
-            self._close(loaded.instance, action.tag)
+            if loaded.measurement is not None:
+                loaded.measurement.cancel()
+            with self.gate:
+                # A loader may return one object twice: it goes with the last copy that is it.
+                shared = any(
+                    other is not loaded and other.instance is loaded.instance
+                    for other in self.loaded.values()
+                )
+            if not shared:
+                self._close(loaded.instance, action.tag)
             gone = loaded.own_process and not getattr(loaded.instance, "alive", False)
             if loaded.pid is not None and gone:
                 self.readers[loaded.device].untrack(loaded.pid)
-            with self.lock:
+            with self.gate:
                 self.loaded.pop(action.copy, None)
             loaded.instance = None
         self._tell(
@@ -400,7 +492,7 @@ class Driver:
                 close = getattr(instance, "close", None)
                 if callable(close):
                     close()
-        except Exception:  # noqa: BLE001 - whatever it raises, the copy counts until it is back
+        except BaseException:  # noqa: BLE001 - even SystemExit: the copy counts until it is back
             _LOG.warning(
                 "unloading a copy of %r failed; it counts until its memory is back",
                 tag,
@@ -410,6 +502,8 @@ class Driver:
     def _forget(self, copy: int) -> Loaded | None:
         """Drop a copy whose process is gone. Under the lock."""
         loaded = self.loaded.pop(copy, None)
+        if loaded is not None and loaded.measurement is not None:
+            loaded.measurement.cancel()
         if loaded is not None and loaded.pid is not None:
             self.readers[loaded.device].untrack(loaded.pid)
         return loaded
@@ -418,8 +512,7 @@ class Driver:
 
     def _tell(self, event: Callable[[int], list[Action]]) -> None:
         """Tell the scheduler something under the lock and see to what follows."""
-        with self.lock:
-            self._route(event(time.monotonic_ns()))
+        self.gate.run(lambda: self._route(event(time.monotonic_ns())))
 
     def tell(self, event: Callable[[int], list[Action]]) -> None:
         """Tell the scheduler something: ``event`` gets the time and returns the actions."""
@@ -430,23 +523,35 @@ class Driver:
         """Hand each action to the thread that has to act. Under the lock."""
         for action in actions:
             self._observed(action)
+            if not isinstance(action, Reject):
+                self._activity[action.device] += 1
             if isinstance(action, StartUnload):
                 self._start_unload(action)
                 continue
             waiter = self._waiters.get(action.ticket_num)
             if waiter is not None:
                 waiter.put(action)
-        self._changed.notify_all()
+        self.gate.changed.notify_all()
 
     def wait_until(self, holds: Callable[[], bool], timeout_s: float | None) -> bool:
         """Wait until something holds of the scheduler's state, at most so long."""
-        with self._changed:
-            return self._changed.wait_for(holds, timeout_s)
+        if self.gate.inside:
+            return holds()
+        with self.gate.changed:
+            return self.gate.changed.wait_for(holds, timeout_s)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
     """Say whether an exception, by whatever framework, means that memory ran out."""
     return any(kind.__name__ in _OUT_OF_MEMORY_NAMES for kind in type(error).__mro__)
+
+
+def _text_of(error: BaseException) -> str:
+    """Return an exception's message; one that cannot say it is no reason to fail."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - any code of the caller's
+        return "(its message cannot be shown)"
 
 
 def _return_memory() -> None:

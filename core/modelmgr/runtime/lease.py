@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from modelmgr.errors import LeaseError
 
@@ -75,12 +75,27 @@ class Lease:
         """
         if self._over:
             raise LeaseError(f"this lease of {self.tag!r} (copy {self.copy}) was released before")
-        self._over = True
         self._let_go(self)
 
+    def end(self) -> None:
+        """Mark the lease as over; for the manager, at the moment when that becomes true.
+
+        Raises:
+            LeaseError: it was over before.
+        """
+        if self._over:
+            raise LeaseError(f"this lease of {self.tag!r} (copy {self.copy}) was released before")
+        self._over = True
+
     def __enter__(self) -> Any:  # noqa: ANN401 - whatever the caller's loader returned
-        """Return the instance."""
+        """Return the instance; raise LeaseError where the lease is over."""
+        if self._over:
+            raise LeaseError(f"this lease of {self.tag!r} is over: acquire the model again")
         return self.instance
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or pickled: one lease, one holder."""
+        raise TypeError("a lease cannot be copied or sent elsewhere")
 
     def __exit__(
         self,

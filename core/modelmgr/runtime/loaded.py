@@ -22,6 +22,9 @@ class Loaded:
         first_job: it was isolated, and its first job has not ended: there is something to learn.
         tells_itself: its process can say what the copy takes of this device.
         measurement: watches the device until the first job ends, where the copy cannot tell.
+        resident_bytes: what it was seen to take at rest, from the device's readings.
+        measure_again: how many of its later jobs are to be watched as well.
+        activity: the device's activity count when the watched job began.
         lease: the lease in force, None while it is idle.
     """
 
@@ -33,4 +36,7 @@ class Loaded:
     first_job: bool = False
     tells_itself: bool = False
     measurement: JobMeasurement | None = None
+    resident_bytes: int | None = None
+    measure_again: int = 0
+    activity: int = 0
     lease: Lease | None = None

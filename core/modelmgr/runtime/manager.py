@@ -31,19 +31,23 @@ from modelmgr.runtime.costs import CostsInput, from_estimate, preloaded_costs
 from modelmgr.runtime.driver import Driver, Loader
 from modelmgr.runtime.lease import Lease
 from modelmgr.runtime.loaded import Loaded
-from modelmgr.runtime.measurement import MeasuredCosts, own_costs
+from modelmgr.runtime.measurement import JobMeasurement, MeasuredCosts, own_costs
 from modelmgr.runtime.monitor_reader import Monitor, MonitorReader
+from modelmgr.runtime.shared_estimator import SharedEstimator
 from modelmgr.runtime.snapshot import ManagerSnapshot, take_snapshot
 from modelmgr.scheduling.actions import Action, StartUnload
 from modelmgr.scheduling.admission import IsolationMode
 from modelmgr.scheduling.policies import EvictionPolicy
 from modelmgr.scheduling.scheduler import Scheduler
 from modelmgr.scheduling.settings import SchedulerSettings
+from modelmgr.scheduling.states import CopyState
 from modelmgr.units import MIB, NS_PER_S
 
 _LOG = logging.getLogger("modelmgr")
 _EVICTIONS_KEPT = 100_000
 _DEFAULT_TIMEOUT = object()
+# Jobs after the first that are watched where only the device's readings tell what a model takes.
+_MEASURED_AGAIN = 2
 
 
 class ModelManager:
@@ -63,7 +67,8 @@ class ModelManager:
         wait_timeout_seconds: how long ``acquire_model`` waits; 0 does not wait, None never ends.
         lock_timeout_seconds: accepted for compatibility; nothing waits for a lock.
         verbose_logging: log every decision at INFO to the logger ``modelmgr``.
-        estimator: where costs are learned; a new one where none is given.
+        estimator: where costs are learned; a new one, which threads may share, where none is
+            given. One that is given is used by the manager alone while the manager lives.
         costs: preloaded costs: a ``CostDatabase``, its path, or ``{tag: MB}``.
         devices: what to manage: descriptions, each gets a reader of its own. Neither ``monitor``
             nor ``devices`` means every CUDA device, and where there is none the host's memory.
@@ -105,8 +110,14 @@ class ModelManager:
         _check_positive("poll_interval", poll_interval)
         _check_not_negative("eviction_cooldown_seconds", eviction_cooldown_seconds)
         _check_not_negative("lock_timeout_seconds", lock_timeout_seconds)
-        if wait_timeout_seconds is not None:
-            _check_not_negative("wait_timeout_seconds", wait_timeout_seconds)
+        _check_positive("peak_window_seconds", peak_window_seconds)
+        for name, count in (
+            ("min_model_copies", min_model_copies),
+            ("max_model_copies", max_model_copies),
+            ("max_bypass", max_bypass),
+        ):
+            if count is not None and type(count) is not int:
+                raise UsageError(f"{name} must be a whole number, not {count!r}")
         if not 0 <= slack_percentage < 1:
             raise UsageError(f"slack_percentage must be in [0, 1), not {slack_percentage}")
         if monitor is not None and (devices is not None or readers is not None):
@@ -120,13 +131,13 @@ class ModelManager:
             cooldown_ns=round(eviction_cooldown_seconds * NS_PER_S),
         )
         preloaded = preloaded_costs(costs)
-        self.estimator = estimator or ResourceEstimator(
+        self.estimator = estimator or SharedEstimator(
             smoothing_factor=smoothing_factor,
             min_data_points=min_data_points,
             verbose_logging=verbose_logging,
         )
         self._verbose = verbose_logging
-        self._wait_timeout_s = wait_timeout_seconds
+        self._wait_timeout_s = _seconds("wait_timeout_seconds", wait_timeout_seconds)
         self._started_ns = time.monotonic_ns()
         self._evictions: deque[Eviction] = deque(maxlen=_EVICTIONS_KEPT)
         self._shut_down = False
@@ -157,6 +168,7 @@ class ModelManager:
             poll_interval_s=poll_interval,
             before_load=self._take_estimate,
             measured=self._learn,
+            measured_again=self._learn_again,
             observed=self._observe,
         )
         for tag, cost in preloaded.items():
@@ -192,12 +204,10 @@ class ModelManager:
             UsageError: called from within a loader of this manager.
             BaseException: whatever the loader raised, unchanged.
         """
-        if timeout is _DEFAULT_TIMEOUT:
-            timeout_s = self._wait_timeout_s
-        elif timeout is None or isinstance(timeout, int | float):
-            timeout_s = None if timeout is None else float(timeout)
-        else:
-            raise UsageError(f"timeout must be seconds or None, not {timeout!r}")
+        timeout_s = self._wait_timeout_s
+        if timeout is not _DEFAULT_TIMEOUT:
+            timeout_s = _seconds("timeout", timeout)
+        _check_types(tag, priority)
         worst_case_bytes = None
         if worst_case_mb is not None:
             _check_positive("worst_case_mb", worst_case_mb)
@@ -239,7 +249,7 @@ class ModelManager:
 
     def all_models(self, tag: str) -> list[Any]:
         """Return the loaded instances of a model, in the order in which they were loaded."""
-        with self._driver.lock:
+        with self._driver.gate:
             return [loaded.instance for loaded in self._driver.loaded.values() if loaded.tag == tag]
 
     def try_enter_isolation_mode(self, tag: str, ticket_num: int | None) -> bool:
@@ -247,23 +257,23 @@ class ModelManager:
 
         ``ticket_num`` comes from ``snapshot().queue``; None asks for a newcomer.
         """
-        with self._driver.lock:
+        with self._driver.gate:
             plan = self._driver.scheduler.plan_for(tag, ticket_num, time.monotonic_ns())
             return plan is not None and plan.isolated
 
     def should_spawn_model(self, tag: str, ticket_num: int | None) -> bool:
         """Say whether one more copy of a model could be loaded now; changes nothing."""
-        with self._driver.lock:
+        with self._driver.gate:
             return self._driver.scheduler.plan_for(tag, ticket_num, time.monotonic_ns()) is not None
 
     def evictions(self) -> tuple[Eviction, ...]:
         """Return the evictions so far, explained, oldest first (the last 100,000)."""
-        with self._driver.lock:
+        with self._driver.gate:
             return tuple(self._evictions)
 
     def snapshot(self) -> ManagerSnapshot:
         """Return what is loaded, held, queued and reserved at this moment; immutable."""
-        with self._driver.lock:
+        with self._driver.gate:
             return take_snapshot(self._driver.scheduler, self._driver.loaded, time.monotonic_ns())
 
     # Orders ----------------------------------------------------------------------------------
@@ -290,26 +300,34 @@ class ModelManager:
         Raises:
             ShutdownTimeoutError: holders were left; their copies go when they are released.
         """
-        if timeout is not None:
-            _check_not_negative("timeout", timeout)
-        timeout_s = self._wait_timeout_s if timeout is None else timeout
+        timeout_s = self._wait_timeout_s if timeout is None else _seconds("timeout", timeout)
         self._shut_down = True
         self._driver.tell(self._driver.scheduler.close)
-        done = self._driver.wait_until(lambda: not self._awaited(), timeout_s)
-        if not done:
-            with self._driver.lock:
-                holders = tuple(
-                    f"{loaded.tag!r} (copy {number}) held by {loaded.lease.holder}"
-                    for number, loaded in self._driver.loaded.items()
-                    if loaded.lease is not None
-                )
+        self._driver.wait_until(lambda: not self._awaited(), timeout_s)
+        with self._driver.gate:
+            holders = tuple(
+                self._holder(number) for number in self._awaited() if self._held(number)
+            )
+        if holders:
             raise ShutdownTimeoutError(
-                f"still in use after {timeout_s:g} s: {'; '.join(holders) or 'copies unloading'}; "
+                f"still in use after {timeout_s:g} s: {'; '.join(holders)}; "
                 "they are unloaded when they are released",
                 holders=holders,
             )
         for reader in self._own_readers:
             reader.close()
+
+    def _held(self, number: int) -> bool:
+        """Say whether a copy is in somebody's hands, or being loaded by somebody."""
+        copy = self._driver.scheduler.copies[number]
+        return copy.held or copy.state is CopyState.LOADING
+
+    def _holder(self, number: int) -> str:
+        loaded = self._driver.loaded.get(number)
+        tag = self._driver.scheduler.copies[number].tag
+        if loaded is None or loaded.lease is None:
+            return f"{tag!r} (copy {number}) is being loaded"
+        return f"{tag!r} (copy {number}) held by {loaded.lease.holder}"
 
     def _awaited(self) -> list[int]:
         """Return the copies that a shutdown waits for: all but the calling thread's own."""
@@ -341,13 +359,19 @@ class ModelManager:
 
     # What the driver asks back ---------------------------------------------------------------
 
-    def _take_estimate(self, tag: str) -> list[Action]:
-        """Give the scheduler what the estimator knows, where the scheduler knows nothing."""
+    def _take_estimate(self, tag: str, *, again: bool = False) -> list[Action]:
+        """Give the scheduler what the estimator knows, where it knows nothing or is told again."""
         scheduler = self._driver.scheduler
         model = scheduler.model(tag)
-        if model.costs is not None or self.estimator.is_unknown(tag):
+        if model.costs is not None and not again:
             return []
-        costs = from_estimate(self.estimator.estimate(tag), model.load_ns_seen)
+        try:
+            if self.estimator.is_unknown(tag):
+                return []
+            costs = from_estimate(self.estimator.estimate(tag), model.load_ns_seen)
+        except Exception:  # noqa: BLE001 - an estimator of the caller's must not harm a request
+            _LOG.warning("the estimator failed for %r", tag, exc_info=True)
+            return []
         return [] if costs is None else scheduler.set_costs(tag, costs, time.monotonic_ns())
 
     def _learn(self, tag: str, loaded: Loaded) -> Callable[[], list[Action]]:
@@ -359,12 +383,37 @@ class ModelManager:
             figures = loaded.measurement.finish()
             loaded.measurement = None
 
+        limit_bytes = self._driver.scheduler.devices[loaded.device].ledger.limit_bytes
+        if figures is not None and not loaded.tells_itself:
+            if figures.peak_bytes > limit_bytes:
+                # It ran on this device, so this is not what it took: others moved the figure.
+                figures = None
+            else:
+                loaded.resident_bytes = figures.resident_bytes
+                loaded.measure_again = _MEASURED_AGAIN
+
         def take_in() -> list[Action]:
             if figures is not None and self.estimator.is_unknown(tag):
                 self.estimator.record_isolation(
                     tag, figures.resident_bytes or None, figures.peak_bytes
                 )
             return self._take_estimate(tag)
+
+        return take_in
+
+    def _learn_again(
+        self, tag: str, loaded: Loaded, measurement: JobMeasurement
+    ) -> Callable[[], list[Action]]:
+        """Take in what a later job added while it ran alone."""
+        running_bytes = measurement.finish_running()
+        resident_bytes = loaded.resident_bytes or 0
+
+        def take_in() -> list[Action]:
+            if running_bytes is None:
+                return []
+            peak_bytes = max(resident_bytes + running_bytes, MIB)
+            self.estimator.record_isolation(tag, resident_bytes or None, peak_bytes)
+            return self._take_estimate(tag, again=True)
 
         return take_in
 
@@ -426,11 +475,27 @@ def _open(description: DeviceDescription) -> MemoryReader:
             return FixedReader(description)
 
 
+def _check_types(tag: object, priority: object) -> None:
+    if type(priority) is not int:
+        raise UsageError(f"priority must be a whole number, not {priority!r}")
+    if not isinstance(tag, str):
+        raise UsageError(f"a tag is a text, not {tag!r}")
+
+
+def _seconds(name: str, value: object) -> float | None:
+    """Return a time-out in seconds; None and infinity never end."""
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or math.isnan(value) or value < 0:
+        raise UsageError(f"{name} must be seconds, 0 or more, or None; not {value!r}")
+    return None if math.isinf(value) else float(value)
+
+
 def _check_positive(name: str, value: float) -> None:
     if not math.isfinite(value) or value <= 0:
         raise UsageError(f"{name} must be a positive number, not {value!r}")
 
 
 def _check_not_negative(name: str, value: float) -> None:
-    if math.isnan(value) or value < 0:
-        raise UsageError(f"{name} must not be negative: {value!r}")
+    if not math.isfinite(value) or value < 0:
+        raise UsageError(f"{name} must be a number, 0 or more; not {value!r}")

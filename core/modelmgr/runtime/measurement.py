@@ -9,6 +9,7 @@ concluded.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from dataclasses import dataclass
@@ -38,12 +39,12 @@ class JobMeasurement:
     def __init__(self, reader: MemoryReader, *, patience_s: float) -> None:
         self._reader = reader
         self._patience_ns = round(patience_s * NS_PER_S)
-        self._before = self._read()
         self._after: int | None = None
         self._peak = 0
-        self._failed = self._before is None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._before = self._read_since(time.monotonic_ns())
+        self._failed = self._before is None
 
     def loaded(self) -> None:
         """Note that the load ended; from now on the peak is the job's.
@@ -66,13 +67,25 @@ class JobMeasurement:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        last = self._read()
+        last = self._read_since(time.monotonic_ns())
         if self._failed or last is None or self._before is None or self._after is None:
             return None
         resident = self._after - self._before
+        if resident < 0:
+            return None  # something else gave memory back meanwhile: the difference says nothing
         peak = max(self._peak, last) - self._before
-        peak = max(peak, _LEAST_BYTES)
-        return MeasuredCosts(max(0, min(resident, peak)), peak)
+        return MeasuredCosts(resident, max(peak, resident, _LEAST_BYTES))
+
+    def finish_running(self) -> int | None:
+        """Return what running took on top of what was there before, None where it is not known."""
+        figures = self.finish()
+        if figures is None or self._before is None:
+            return None
+        return max(0, self._peak - self._before)
+
+    def cancel(self) -> None:
+        """End without a result."""
+        self._stop.set()
 
     def _sample(self) -> None:
         while not self._stop.wait(_INTERVAL_S):
@@ -82,12 +95,11 @@ class JobMeasurement:
 
     def _read_since(self, since_ns: int) -> int | None:
         while True:
-            try:
+            # One failed reading is no reason to know nothing: the next may be good.
+            with contextlib.suppress(DeviceError):
                 reading = self._reader.read()
-            except DeviceError:
-                return None
-            if reading.at_ns >= since_ns:
-                return reading.used_bytes
+                if reading.at_ns >= since_ns:
+                    return reading.used_bytes
             if time.monotonic_ns() - since_ns > self._patience_ns:
                 return None
             self._stop.wait(_INTERVAL_S)

@@ -55,7 +55,7 @@ class MonitorReader:
         if not self._call("refresh"):
             at_ns -= self._poll_interval_ns
         try:
-            current_mb, _, total_mb = self._monitor.get_stats()
+            current_mb, _, total_mb = (float(figure) for figure in self._monitor.get_stats())
         except Exception as error:
             raise ReadingError(f"the monitor failed: {type(error).__name__}: {error}") from error
         if bool(getattr(self._monitor, "failing", False)):

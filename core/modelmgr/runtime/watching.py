@@ -10,11 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from modelmgr.devices.reading import MemoryReader, MemoryReading
+from modelmgr.devices.reading import MemoryReading
 from modelmgr.errors import DeviceError
+from modelmgr.runtime.bounded_reader import PATIENCE_S, BoundedReader
+from modelmgr.runtime.gate import Gate
 from modelmgr.runtime.loaded import Loaded
 from modelmgr.scheduling.actions import Action
 from modelmgr.scheduling.scheduler import Scheduler
+from modelmgr.scheduling.states import CopyState
 from modelmgr.units import NS_PER_S
 
 # How long the thread stays once there is nothing to watch.
@@ -28,40 +31,42 @@ class DeviceWatch:
         scheduler: who is told; read under the lock only.
         readers: one for each of its devices.
         loaded: the loaded copies by number, to tell their own processes' bytes apart.
-        lock: guards the scheduler.
+        gate: guards the scheduler.
         tell: calls the scheduler under the lock and sees to what follows.
+        lose: is told of a copy whose process was seen to be gone.
         poll_interval_s: seconds between readings.
     """
 
     def __init__(
         self,
         scheduler: Scheduler,
-        readers: Sequence[MemoryReader],
+        readers: Sequence[BoundedReader],
         loaded: Mapping[int, Loaded],
         *,
-        lock: threading.Lock,
+        gate: Gate,
         tell: Callable[[Callable[[int], list[Action]]], None],
+        lose: Callable[[int], None],
         poll_interval_s: float,
     ) -> None:
         self._scheduler = scheduler
         self._readers = readers
         self._loaded = loaded
-        self._lock = lock
+        self._gate = gate
+        self._lose = lose
         self._tell = tell
         self._poll_interval_s = poll_interval_s
-        self._due_sooner = threading.Condition(lock)
         self._thread: threading.Thread | None = None
 
-    def read_all(self) -> None:
-        """Read every device now."""
+    def read_all(self, within_s: float = PATIENCE_S) -> None:
+        """Read every device now, each within so many seconds."""
         for device in range(len(self._readers)):
-            self.read(device)
+            self.read(device, within_s)
 
-    def read(self, device: int) -> None:
+    def read(self, device: int, within_s: float = PATIENCE_S) -> None:
         """Read one device now and tell the scheduler, outside of the lock while reading."""
         reader = self._readers[device]
         try:
-            reading = reader.read()
+            reading = reader.read(within_s)
         except DeviceError as error:
             reason = str(error)
             self._tell(lambda now_ns: self._scheduler.reading_failed(device, now_ns, reason))
@@ -86,13 +91,13 @@ class DeviceWatch:
 
     def wake(self) -> None:
         """See to it that somebody watches, and looks at once at what is due."""
-        with self._lock:
+        with self._gate:
             if self._thread is None and self._something_to_watch():
                 self._thread = threading.Thread(
                     target=self._run, name="modelmgr-watch", daemon=True
                 )
                 self._thread.start()
-            self._due_sooner.notify_all()
+            self._gate.due_sooner.notify_all()
 
     def _own_bytes(self, device: int, reading: MemoryReading) -> dict[int, int] | None:
         if reading.processes is None:
@@ -105,6 +110,19 @@ class DeviceWatch:
             and loaded.pid in reading.processes
         }
 
+    def _clear_away_the_dead(self) -> None:
+        """Take note of copies whose processes have died, in whoever's hands they are."""
+        with self._gate:
+            dead = [
+                copy
+                for copy, loaded in self._loaded.items()
+                if loaded.own_process and not getattr(loaded.instance, "alive", True)
+            ]
+        for copy in dead:
+            state = self._scheduler.copies.get(copy)
+            if state is not None and state.state is not CopyState.UNLOADING:
+                self._lose(copy)
+
     def _something_to_watch(self) -> bool:
         return bool(
             len(self._scheduler.queue)
@@ -116,10 +134,18 @@ class DeviceWatch:
         )
 
     def _run(self) -> None:
+        try:
+            self._watch()
+        finally:
+            with self._gate:
+                if self._thread is threading.current_thread():
+                    self._thread = None
+
+    def _watch(self) -> None:
         idle_since: float | None = None
         read_at = 0.0
         while True:
-            with self._lock:
+            with self._gate:
                 busy = self._something_to_watch()
                 if not busy:
                     idle_since = idle_since or time.monotonic()
@@ -132,8 +158,9 @@ class DeviceWatch:
                 due_ns = self._scheduler.next_deadline_ns()
                 if due_ns is not None:
                     pause_s = min(pause_s, max(0.0, (due_ns - time.monotonic_ns()) / NS_PER_S))
-                self._due_sooner.wait(pause_s)
+                self._gate.due_sooner.wait(pause_s)
             if busy and time.monotonic() >= read_at:
                 read_at = time.monotonic() + self._poll_interval_s
                 self.read_all()
+                self._clear_away_the_dead()
             self._tell(self._scheduler.deadline)

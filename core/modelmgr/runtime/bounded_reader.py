@@ -1,0 +1,115 @@
+"""A reader whose readings end in time, whatever the driver under it does.
+
+A monitor or a driver can hang. Nobody who waits for a model may hang with it, and a reading that
+does not come is a failed reading. So readings are taken in a daemon thread, and callers wait for
+them only so long; while one hangs, further ones fail at once.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+
+from modelmgr.devices.reading import MemoryReader, MemoryReading
+from modelmgr.errors import DeviceError, ReadingError
+from modelmgr.records.devices import DeviceDescription
+
+PATIENCE_S = 1.0
+# The thread ends when nobody has asked for so long; the next reading starts another.
+_IDLE_S = 5.0
+
+
+class _Ask:
+    """One reading that somebody waits for."""
+
+    __slots__ = ("abandoned", "answer", "done", "error")
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.answer: MemoryReading | None = None
+        self.error: DeviceError | None = None
+        self.abandoned = False
+
+
+class BoundedReader:
+    """Takes another reader's readings in a thread of its own. Everything else is the other's."""
+
+    def __init__(self, reader: MemoryReader) -> None:
+        self._reader = reader
+        self._asks: queue.SimpleQueue[_Ask] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._hangs_since: float | None = None
+
+    @property
+    def description(self) -> DeviceDescription:
+        """The device that is read."""
+        return self._reader.description
+
+    def read(self, within_s: float = PATIENCE_S) -> MemoryReading:
+        """Return a reading that was begun after the call.
+
+        Raises:
+            ReadingError: it failed, or did not end within ``within_s`` seconds.
+            DeviceLostError: the device is gone.
+        """
+        hangs_since = self._hangs_since
+        if hangs_since is not None:
+            raise ReadingError(
+                f"the last reading of {self.description.name} has not ended for "
+                f"{time.monotonic() - hangs_since:.1f} s"
+            )
+        ask = _Ask()
+        with self._lock:
+            self._asks.put(ask)
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._serve, name="modelmgr-reading", daemon=True
+                )
+                self._thread.start()
+        if not ask.done.wait(within_s):
+            ask.abandoned = True
+            self._hangs_since = self._hangs_since or time.monotonic()
+            if not ask.done.is_set():
+                raise ReadingError(
+                    f"reading {self.description.name} did not end within {within_s:.3g} s"
+                )
+        if ask.error is not None:
+            raise ask.error
+        if ask.answer is None:
+            raise ReadingError(f"reading {self.description.name} gave no answer")
+        return ask.answer
+
+    def track(self, pid: int) -> None:
+        """Count a worker process of ours in."""
+        self._reader.track(pid)
+
+    def untrack(self, pid: int) -> None:
+        """Forget a worker process."""
+        self._reader.untrack(pid)
+
+    def close(self) -> None:
+        """Close the reader itself."""
+        self._reader.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                ask = self._asks.get(timeout=_IDLE_S)
+            except queue.Empty:
+                with self._lock:
+                    if self._asks.empty():
+                        self._thread = None
+                        return
+                continue
+            if ask.abandoned:
+                continue
+            try:
+                ask.answer = self._reader.read()
+            except DeviceError as error:
+                ask.error = error
+            except BaseException as error:  # noqa: BLE001 - a foreign monitor may raise anything
+                ask.error = ReadingError(f"reading failed: {type(error).__name__}: {error}")
+            self._hangs_since = None
+            ask.done.set()
