@@ -58,7 +58,11 @@ def test_a_snapshot_in_a_signal_handler_answers() -> None:
     device = FakeDevice()
     seen: list[object] = []
     with ModelManager(device, costs={"m": 1.0}) as manager:
-        before = signal.signal(signal.SIGUSR1, lambda *_: seen.append(manager.snapshot()))
+
+        def look(_number: int, _frame: object) -> None:
+            seen.append(manager.snapshot())
+
+        before = signal.signal(signal.SIGUSR1, look)
         try:
             with manager._driver.gate:
                 signal.raise_signal(signal.SIGUSR1)
