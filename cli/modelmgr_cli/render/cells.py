@@ -15,7 +15,7 @@ from modelmgr_cli.terminal import printable
 
 UNKNOWN = "-"
 MARKS: dict[Evidence, str] = {"exact": "", "sampled": "~", "estimated": "?"}
-MARKS_LEGEND = "none: exact, ~ sampled, ? estimated, - unknown"
+MEANINGS = {MARKS["sampled"]: "sampled", MARKS["estimated"]: "estimated", UNKNOWN: "unknown"}
 _NS_PER_MS = 1_000_000
 
 

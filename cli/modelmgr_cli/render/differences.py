@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
+from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -17,7 +18,7 @@ from modelmgr.records.machines import Difference
 from modelmgr.records.merge import MergeChoice, MergeResult
 from modelmgr.units import format_bytes, format_duration
 from modelmgr_cli.render import cells
-from modelmgr_cli.render.tables import plain_table
+from modelmgr_cli.render.rows import Rows
 from modelmgr_cli.terminal import printable
 
 _OF_A_SHAPE = re.compile(r"shapes\[(.*)\]\.(.*)")
@@ -48,7 +49,7 @@ def merge_page(result: MergeResult, names: Sequence[str]) -> list[RenderableType
     counts = (
         (name, f"{sum(origin == name for origin in result.origins.values())}") for name in names
     )
-    parts: list[RenderableType] = [plain_table(("database", "models taken"), counts)]
+    parts: list[RenderableType] = [Rows(("database", "models taken"), counts)]
     if result.choices:
         parts += [Text(), _choices(result.choices)]
     return parts
@@ -131,7 +132,7 @@ def _machine(differences: Iterable[Difference]) -> Table:
 
 
 def _choices(choices: Iterable[MergeChoice]) -> Table:
-    table = plain_table((), ())
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False)
     for title in ("model", "taken from", "not from", "because"):
         table.add_column(title, overflow="fold")
     for choice in choices:

@@ -11,7 +11,7 @@ from rich.text import Text
 from modelmgr.measuring.estimate import ModelEstimate
 from modelmgr.reporting.figures import shape_name
 from modelmgr_cli.render import cells
-from modelmgr_cli.render.tables import plain_table
+from modelmgr_cli.render.rows import Rows
 from modelmgr_cli.terminal import printable
 
 _FITS = {True: "yes", False: "no", None: "?"}
@@ -50,7 +50,7 @@ def estimates_page(estimates: Sequence[ModelEstimate], width: int) -> list[Rende
         "estimated, nothing was loaded; activ.: peak of live tensors above the weights at the "
         "largest shape"
     )
-    return [plain_table(titles, rows), Text(legend, style="dim"), *reasons]
+    return [Rows(titles, rows), Text(legend, style="dim"), *reasons]
 
 
 def estimates_as_plain(estimates: Sequence[ModelEstimate]) -> dict[str, Any]:

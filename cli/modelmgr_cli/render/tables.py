@@ -1,4 +1,4 @@
-"""The tables of a cost database: columns are chosen by the width, so that no row wraps.
+"""The tables of a cost database: columns are chosen by the width, so that no figure is cut.
 
 Renders records; never measures and never decides. Every column's head has its unit, every figure a
 mark or a column that says how good it is, and a legend below says what the rest means.
@@ -6,14 +6,12 @@ mark or a column that says how good it is, and a legend below says what the rest
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from modelmgr.records.costs import CostDatabase, ModelCost
@@ -30,9 +28,10 @@ from modelmgr.reporting.figures import (
 )
 from modelmgr.units import format_bytes
 from modelmgr_cli.render import cells
+from modelmgr_cli.render.rows import NAME_MIN, Cell, Rows
 from modelmgr_cli.terminal import printable
 
-_TAG_MIN, _TAG_ROOM = 10, 24  # the least a tag gets; what columns of less worth leave it
+_TAG_ROOM = 24  # what columns of less worth leave a tag, columns of the terminal
 _GAP = 2
 
 
@@ -84,6 +83,8 @@ def _second_copy(cost: ModelCost) -> str:
     return cells.measured(cost.copies.second_copy_bytes if cost.copies is not None else None)
 
 
+_SPREAD = _Column("±\n%", 0, lambda c: cells.percent(spread(c.peak_bytes)))
+
 # In the order in which they are shown.
 _COLUMNS: tuple[_Column, ...] = (
     _Column(
@@ -97,7 +98,7 @@ _COLUMNS: tuple[_Column, ...] = (
     ),
     _Column("resident\nMiB", 0, lambda c: cells.measured(c.resident_bytes)),
     _Column("peak\nMiB", 0, lambda c: cells.measured(c.peak_bytes)),
-    _Column("±\n%", 0, lambda c: cells.percent(spread(c.peak_bytes))),
+    _SPREAD,
     _Column(
         "evidence\nof peak",
         3,
@@ -127,8 +128,8 @@ def cost_table(database: CostDatabase, width: int) -> list[RenderableType]:
     models = measured_models(database)
     parts: list[RenderableType] = []
     if models:
-        parts.append(_costs(models, width))
-        parts.append(_legend(models))
+        columns = _fitting(models, width)
+        parts += [_costs(models, columns), _legend(models, columns)]
     failed = failures(failed_models(database))
     parts += [Text(), *failed] if parts and failed else failed
     return parts or [Text("The database has no models.")]
@@ -146,14 +147,18 @@ def origin(database: CostDatabase) -> Text:
     return Text(printable(", ".join(fact for fact in facts if fact)), style="dim")
 
 
-def ledger_table(database: CostDatabase, width: int) -> list[RenderableType]:
+def ledger_table(database: CostDatabase) -> list[RenderableType]:
     """Return where each model's peak goes, line by line."""
     models = {t: c for t, c in measured_models(database).items() if c.ledger is not None}
     if not models:
         return [Text("No model of this database has a ledger.")]
-    table = _table([column.title for column in _LEDGER], _tag_room(models, _LEDGER, width))
-    for tag, cost in models.items():
-        table.add_row(cells.name(tag), *(column.figure(cost) for column in _LEDGER))
+    table = Rows(
+        ("model", *(column.title for column in _LEDGER)),
+        (
+            (cells.name(tag), *(column.figure(cost) for column in _LEDGER))
+            for tag, cost in models.items()
+        ),
+    )
     legend = (
         "runtime: the process with its framework; cache: what the allocator keeps beyond live "
         "tensors; the five lines add up to the peak of one copy at its largest shape."
@@ -182,39 +187,28 @@ def failures(models: Mapping[str, ModelCost]) -> list[RenderableType]:
     return parts
 
 
-def plain_table(
-    titles: Sequence[str], rows: Iterable[Sequence[str | Text]], *, left: int = 1
-) -> Table:
-    """Return a small table: the first ``left`` columns left, the others right, nothing wraps."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False)
-    for position, title in enumerate(titles):
-        table.add_column(title, justify="left" if position < left else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def _costs(models: Mapping[str, ModelCost], width: int) -> Table:
-    columns = _fitting(models, width)
-    table = _table([column.title for column in columns], _tag_room(models, columns, width))
+def _costs(models: Mapping[str, ModelCost], columns: list[_Column]) -> Rows:
+    rows: list[list[Cell]] = []
     for tag, cost in models.items():
-        table.add_row(cells.name(tag), *(column.figure(cost) for column in columns))
+        rows.append([cells.name(tag), *(column.figure(cost) for column in columns)])
         guesses = [column.guess(cost) for column in columns]
         if any(guesses):
-            table.add_row("  guessed", *guesses, style="dim")
-    return table
+            rows.append([Text(text, style="dim") for text in ("  guessed", *guesses)])
+    return Rows(("model", *(column.title for column in columns)), rows)
 
 
 def _fitting(models: Mapping[str, ModelCost], width: int) -> list[_Column]:
     """Return the columns that fit beside the tags, leaving out those of the highest ranks."""
     longest = max(cell_len(printable(tag)) for tag in models)
-    room = width - max(_TAG_MIN, min(longest, _TAG_ROOM))
+    room = width - max(NAME_MIN, min(longest, _TAG_ROOM))
+    has_spread = any(spread(cost.peak_bytes) is not None for cost in models.values())
+    offered = [column for column in _COLUMNS if has_spread or column is not _SPREAD]
     chosen: list[_Column] = []
-    for column in sorted(_COLUMNS, key=lambda candidate: candidate.rank):
+    for column in sorted(offered, key=lambda candidate: candidate.rank):
         needed = sum(_needed(models, candidate) for candidate in (*chosen, column))
         if column.rank == 0 or needed <= room:
             chosen.append(column)
-    return [column for column in _COLUMNS if column in chosen]
+    return [column for column in offered if column in chosen]
 
 
 def _needed(models: Mapping[str, ModelCost], column: _Column) -> int:
@@ -223,27 +217,31 @@ def _needed(models: Mapping[str, ModelCost], column: _Column) -> int:
     return _GAP + max(cell_len(text) for text in (*column.title.split("\n"), *figures))
 
 
-def _tag_room(models: Mapping[str, ModelCost], columns: Sequence[_Column], width: int) -> int:
-    return max(_TAG_MIN, width - sum(_needed(models, column) for column in columns))
-
-
-def _table(titles: Sequence[str], tag_room: int) -> Table:
-    # The box itself puts one blank between columns, the padding the other.
-    table = Table(box=SIMPLE_HEAD, padding=(0, _GAP - 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("model", no_wrap=True, overflow="ellipsis", max_width=tag_room)
-    for title in titles:
-        table.add_column(title, justify="right", no_wrap=True)
-    return table
-
-
-def _legend(models: Mapping[str, ModelCost]) -> Text:
-    counts = {cost.observations for cost in models.values()}
-    times = f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+def _legend(models: Mapping[str, ModelCost], columns: list[_Column]) -> Text:
+    """Return what the heads and marks mean, as far as they occur."""
+    rows = [[column.figure(cost) for column in columns] for cost in models.values()]
     lines = [
-        f"resident, peak  one copy's whole process, framework included; {times} fresh processes",
-        "activ., latency at the largest shape; latency: one batch, median",
-        "guessed         without loading the model",
-        "±               half of the peak's 95 % interval",
-        f"marks           {cells.MARKS_LEGEND}",
+        f"whole process with its framework, {_times(models)}",
+        "activ., latency: at the largest shape",
     ]
-    return Text("\n".join(lines), style="dim")
+    if _SPREAD in columns:
+        unknown = any(spread(cost.peak_bytes) is None for cost in models.values())
+        few = ", - of too few processes" if unknown else ""
+        lines.append(f"±: half of the peak's 95 % interval{few}")
+    if any(column.guess(cost) for cost in models.values() for column in columns):
+        lines.append("guessed: without loading")
+    marks = [
+        f"{mark} {meaning}"
+        for mark, meaning in cells.MEANINGS.items()
+        if any(text.startswith(mark) for row in rows for text in row)
+    ]
+    lines += [", ".join(marks)] if marks else []
+    return Text("; ".join(lines), style="dim")
+
+
+def _times(models: Mapping[str, ModelCost]) -> str:
+    counts = {cost.observations for cost in models.values()}
+    if counts == {1}:
+        return "1 fresh process"
+    times = f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+    return f"{times} fresh processes"

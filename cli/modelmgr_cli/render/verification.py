@@ -7,7 +7,7 @@ from rich.text import Text
 
 from modelmgr.measuring.verify import VerifyOutcome
 from modelmgr_cli.render import cells
-from modelmgr_cli.render.tables import plain_table
+from modelmgr_cli.render.rows import Rows
 from modelmgr_cli.terminal import printable
 
 
@@ -30,7 +30,7 @@ def verification_page(outcome: VerifyOutcome, *, total: int) -> list[RenderableT
         for figure in outcome.figures
     ]
     titles = ("model", "figure", "stored\nMiB", "now\nMiB", "off by\n%", "")
-    parts: list[RenderableType] = [plain_table(titles, rows, left=2)] if rows else []
+    parts: list[RenderableType] = [Rows(titles, rows, left=2)] if rows else []
     for tag, why in outcome.failed.items():
         parts.append(Text(f"{printable(tag)} could not be measured: {printable(why)}", style="red"))
     parts += [Text(f"note: {printable(note)}", style="dim") for note in outcome.differences]

@@ -47,10 +47,10 @@ def show(
     if json:
         terminal.out(encode_costs(costs).decode())
     elif ledger:
-        terminal.show(*ledger_table(costs, width))
+        terminal.show(*ledger_table(costs))
     elif tags:
         for tag, cost in costs.models.items():
-            terminal.show(*model_details(tag, cost))
+            terminal.show(*model_details(tag, cost, width))
     else:
         terminal.show(origin(costs), *cost_table(costs, width))
 
