@@ -170,6 +170,21 @@ def test_threads_that_start_workers_at_once_share_one_forkserver() -> None:
         assert len({worker.pid for worker in found}) == 8
 
 
+@pytest.mark.parametrize("start_method", START_METHODS)
+def test_a_lack_of_descriptors_is_one_error_that_names_the_limit(start_method: str) -> None:
+    # Each limit cuts at another place: a socket, a pipe, a pidfd, one that is passed on.
+    with _start_program("starved_owner.py", start_method, "6", "24") as owner:
+        assert owner.stdout is not None
+        results = [json.loads(line) for line in owner.stdout]
+    assert owner.returncode == 0
+    assert len(results) == 19
+    for limit, _, kind, message, log in results:
+        assert (kind, log) == ("WorkerError", ""), (limit, kind, message, log)
+        assert message.count(f"{limit} open files") == 1
+        assert "ulimit -n" in message
+    assert results[-1][1] > 0
+
+
 def test_two_launchers_know_nothing_of_each_other() -> None:
     with WorkerLauncher() as one, WorkerLauncher() as two:
         first, second = one.start(python_model()), two.start(python_model())

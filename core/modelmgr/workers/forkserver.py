@@ -27,6 +27,7 @@ from typing import Any, NoReturn
 from modelmgr.devices.process_tree import child_pids
 from modelmgr.workers import allocator, child, process_control, server_protocol
 from modelmgr.workers.process_exit import end_children, reap
+from modelmgr.workers.refusals import explain, no_descriptor
 from modelmgr.workers.server_protocol import (
     Exited,
     Fork,
@@ -37,6 +38,7 @@ from modelmgr.workers.server_protocol import (
 )
 
 _MAX_REASON = 500
+_SENT_WITH_FORK = 2  # the socket and the output pipe
 _CHILD_BROKEN = 70  # exit status: an error of ours in the worker (EX_SOFTWARE)
 
 
@@ -111,6 +113,9 @@ class _Server:
             end_children()
 
     def _fork(self, order: Fork, descriptors: list[int]) -> None:
+        if len(descriptors) != _SENT_WITH_FORK:  # the kernel drops those that find no room
+            self._refuse(order, descriptors, no_descriptor())
+            return
         connection, log = descriptors
         server_pid = os.getpid()
         # The new process must not take the launcher's end for its own.
@@ -119,20 +124,29 @@ class _Server:
             pid = os.fork()
         except OSError as error:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-            server_protocol.close_all(descriptors)
-            server_protocol.send(self._end, ForkFailed(serial=order.serial, reason=str(error)))
+            self._refuse(order, descriptors, error)
             return
         if pid == 0:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             self._become_worker(server_pid, connection, log)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        try:
+            # Opened before anything is reaped, so it names this worker and no later process.
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:
+            os.kill(pid, signal.SIGKILL)
+            reap(pid)
+            self._refuse(order, descriptors, error)
+            return
         server_protocol.close_all(descriptors)
-        # Opened before anything is reaped, so it names this worker and no later process.
-        pidfd = os.pidfd_open(pid)
         self._workers[pidfd] = pid
         self._selector.register(pidfd, selectors.EVENT_READ)
         server_protocol.send(self._end, Forked(serial=order.serial, pid=pid), [pidfd])
+
+    def _refuse(self, order: Fork, descriptors: list[int], error: OSError) -> None:
+        server_protocol.close_all(descriptors)
+        server_protocol.send(self._end, ForkFailed(serial=order.serial, reason=explain(error)))
 
     def _tell_exit(self, pidfd: int) -> None:
         pid = self._workers.pop(pidfd)

@@ -22,6 +22,7 @@ from modelmgr.errors import UsageError, WorkerError, WorkerTimeoutError
 from modelmgr.workers.loaders.registry import get_loader
 from modelmgr.workers.output_log import OutputLog
 from modelmgr.workers.process import WorkerProcess, spawn_worker
+from modelmgr.workers.refusals import explain
 from modelmgr.workers.reports import EstimateReport
 from modelmgr.workers.server_process import ServerProcess
 from modelmgr.workers.watcher import Watcher
@@ -63,6 +64,7 @@ class WorkerLauncher:
 
     Raises:
         UsageError: this is not Linux 5.3 or newer.
+        WorkerError: no descriptor is left.
     """
 
     def __init__(
@@ -79,7 +81,10 @@ class WorkerLauncher:
         self._start_method = start_method
         self._answer_timeout_s = answer_timeout_s
         self._preload_timeout_s = preload_timeout_s
-        self._watcher = Watcher("modelmgr-workers")
+        try:
+            self._watcher = Watcher("modelmgr-workers")
+        except OSError as error:
+            raise WorkerError(f"no worker can be started: {explain(error)}") from error
         self._lock = threading.Lock()
         self._quiet = threading.Condition(self._lock)  # notified when a start is over
         self._slots: dict[_ServerKey, _Slot] = {}
@@ -132,7 +137,10 @@ class WorkerLauncher:
         get_loader(spec.loader).check(spec)
         environment = {**os.environ, **_ENVIRONMENT, **(env or {})}
         with self._starts():
-            ours, theirs = socket.socketpair()
+            try:
+                ours, theirs = socket.socketpair()
+            except OSError as error:
+                raise _refusal(spec, error) from error
             try:
                 with theirs:
                     process = self._start_process(spec, theirs, env, environment)
@@ -248,7 +256,10 @@ class WorkerLauncher:
         env: Mapping[str, str] | None,
         environment: Mapping[str, str],
     ) -> WorkerProcess:
-        log = OutputLog()
+        try:
+            log = OutputLog()
+        except OSError as error:
+            raise _refusal(spec, error) from error
         try:
             if self._start_method == "spawn":
                 return self._watcher.call(
@@ -258,7 +269,7 @@ class WorkerLauncher:
             return server.fork(connection, log, timeout_s=self._answer_timeout_s)
         except OSError as error:
             log.close()
-            raise WorkerError(f"no worker could be started for {spec.tag!r}: {error}") from error
+            raise _refusal(spec, error) from error
         except BaseException:
             log.close()
             raise
@@ -284,6 +295,10 @@ class WorkerLauncher:
                 timeout_s=self._preload_timeout_s,
             )
             return slot.server, True
+
+
+def _refusal(spec: ModelSpec, error: OSError) -> WorkerError:
+    return WorkerError(f"no worker could be started for {spec.tag!r}: {explain(error)}")
 
 
 def _close(worker: Worker) -> None:

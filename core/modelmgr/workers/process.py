@@ -115,7 +115,7 @@ def spawn_worker(
         OSError: the system has no room for a further process.
     """
     started = start_python("child", connection, log, environment)
-    pidfd = os.pidfd_open(started.pid)  # it is our child and not waited for: this is no other
+    pidfd = open_pidfd(started)
     process = WorkerProcess(watcher, started.pid, pidfd, log)
 
     def react() -> None:
@@ -126,6 +126,16 @@ def spawn_worker(
 
     watcher.add(pidfd, react)
     return process
+
+
+def open_pidfd(started: subprocess.Popen[bytes]) -> int:
+    """Return a pidfd of a child; where there is room for none, end the child and raise OSError."""
+    try:
+        return os.pidfd_open(started.pid)  # not waited for: this is no other process
+    except OSError:
+        started.kill()
+        started.wait()
+        raise
 
 
 def start_python(

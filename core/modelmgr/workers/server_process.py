@@ -16,8 +16,9 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from modelmgr.errors import WorkerDiedError, WorkerError, WorkerTimeoutError
 from modelmgr.workers import server_protocol
 from modelmgr.workers.output_log import OutputLog
-from modelmgr.workers.process import WorkerProcess, start_python
+from modelmgr.workers.process import WorkerProcess, open_pidfd, start_python
 from modelmgr.workers.process_exit import ExitStatus
+from modelmgr.workers.refusals import explain, no_descriptor
 from modelmgr.workers.server_protocol import Exited, Fork, Forked, ForkFailed, Preload, ServerReady
 from modelmgr.workers.watcher import Watcher
 
@@ -50,8 +51,15 @@ class ServerProcess:
         self.missing: Mapping[str, str] = {}
         self._watcher = watcher
         self._modules = modules
-        self._log = OutputLog()
-        self._end, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self._log = OutputLog()
+        except OSError as error:
+            raise _refusal(error) from error
+        try:
+            self._end, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            self._log.close()
+            raise _refusal(error) from error
         self._ready: Future[ServerReady] = Future()
         self._forks: dict[int, tuple[Future[WorkerProcess], OutputLog]] = {}
         self._workers: dict[int, WorkerProcess] = {}
@@ -64,7 +72,7 @@ class ServerProcess:
         except OSError as error:
             self._end.close()
             self._log.close()
-            raise WorkerError(f"no forkserver could be started: {error}") from error
+            raise _refusal(error) from error
         except BaseException:  # Ctrl-C while the watcher starts it: its end of the socket ends it
             self._end.shutdown(socket.SHUT_WR)
             raise
@@ -143,7 +151,7 @@ class ServerProcess:
         process = start_python("forkserver", theirs, self._log, environment)
         self._process = process
         self._log.close_writing()
-        pidfd = os.pidfd_open(process.pid)
+        pidfd = open_pidfd(process)
 
         def reap() -> None:
             self._watcher.remove(pidfd)
@@ -180,6 +188,12 @@ class ServerProcess:
                 self._ready.set_result(event)
             case Forked():
                 future, log = self._forks.pop(event.serial)
+                if not descriptors:  # the kernel drops what finds no room, and says nothing
+                    # Its socket is closed now, so the worker ends by itself.
+                    future.set_exception(
+                        WorkerError(f"no worker could be made: {explain(no_descriptor())}")
+                    )
+                    return
                 process = WorkerProcess(self._watcher, event.pid, descriptors.pop(), log)
                 self._workers[event.pid] = process
                 future.set_result(process)
@@ -213,6 +227,10 @@ class ServerProcess:
         for worker in self._workers.values():
             worker.expect_end(ExitStatus(signal=signal.SIGKILL, reason="its forkserver was gone"))
         self._workers.clear()
+
+
+def _refusal(error: OSError) -> WorkerError:
+    return WorkerError(f"no forkserver could be started: {explain(error)}")
 
 
 def exit_status_of(returncode: int | None) -> ExitStatus:
