@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from modelmgr.workload.model_list import parse_model_list, read_model_list
 from modelmgr_cli.commands.init import starter_list
-from support.command_line import Program
+from support.command_line import COMMAND, Program, clean_environment
 
 
 def test_init_writes_a_list_and_says_what_to_do_next(modelmgr: Program, tmp_path: Path) -> None:
@@ -38,6 +39,44 @@ def test_init_never_replaces_a_file_unasked(modelmgr: Program, tmp_path: Path) -
     # AND replaced only when that is said
     assert modelmgr("init", "--force").returncode == 0
     assert "models:" in mine.read_text()
+
+
+def test_a_full_disk_leaves_the_old_list_as_it_was(tmp_path: Path) -> None:
+    # GIVEN a list, and a disk that takes no more
+    mine = tmp_path / "models.yaml"
+    mine.write_text("mine: true\n")
+
+    # WHEN init would replace it (a limit on the size of files stands in for the full disk)
+    finished = subprocess.run(  # noqa: S603  # our own program
+        [
+            "/bin/sh",
+            "-c",
+            'ulimit -f 0; trap "" XFSZ; exec "$@"',
+            "sh",
+            *COMMAND,
+            "init",
+            "--force",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=clean_environment(),
+    )
+
+    # THEN it is still there, and the message names it: --force used to leave an empty file
+    assert finished.returncode == 2, finished.stderr
+    assert "models.yaml" in finished.stderr
+    assert mine.read_text() == "mine: true\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["models.yaml"]
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "."])
+def test_init_does_not_say_that_it_wrote_what_keeps_nothing(modelmgr: Program, path: str) -> None:
+    finished = modelmgr("init", path, "--force")
+
+    assert (finished.returncode, finished.stdout) == (2, "")
+    assert finished.stderr.startswith(f"error: {path} is no regular file")
 
 
 def test_a_missing_folder_is_named_with_the_command_that_makes_it(modelmgr: Program) -> None:

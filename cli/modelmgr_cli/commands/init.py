@@ -12,6 +12,7 @@ valid as it is, so that the next command is:
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,7 @@ from typing import Annotated
 import typer
 
 from modelmgr.errors import UsageError
+from modelmgr.records.atomic_files import write_atomically
 from modelmgr_cli.lazy import DocCommand
 from modelmgr_cli.terminal import terminal_of
 
@@ -97,16 +99,12 @@ def init(
     terminal = terminal_of(context)
     available = find_spec("torch") is not None and find_spec("transformers") is not None
     text = starter_list(str(path), transformers=available)
-    try:
-        with path.open("w" if force else "x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is no regular file\nname the file to write: modelmgr init PATH")
+    if os.path.lexists(path) and not force:
         raise UsageError(
             f"{path} is there already\nchoose another path, or replace it with --force"
-        ) from None
-    except FileNotFoundError:
-        raise UsageError(
-            f"{path}: the folder {path.parent} does not exist\ncreate it: mkdir -p {path.parent}"
-        ) from None
+        )
+    write_atomically(path, text.encode())
     terminal.out(f"wrote {path}")
     terminal.tell(f"next: modelmgr profile {path}")
