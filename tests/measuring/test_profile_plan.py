@@ -31,6 +31,16 @@ def test_a_model_without_input_takes_its_loaders_shapes() -> None:
     assert plan.spec.input == {"batch_size": (1, 8)}
 
 
+def test_a_list_that_names_one_dimension_keeps_the_loaders_size_of_the_others() -> None:
+    plan = plan_model(
+        spec(batch_size=(4,)),
+        default_input={"batch_size": (1, 8), "sequence_length": (128,)},
+        repeats=1,
+        estimate=False,
+    )
+    assert plan.shapes == ({"batch_size": 4, "sequence_length": 128},)
+
+
 def test_a_model_without_any_dimension_runs_as_it_is() -> None:
     plan = plan_model(spec(), default_input={}, repeats=1, estimate=False)
     assert plan.shapes == ({},)

@@ -425,3 +425,39 @@ def test_what_was_measured_on_another_machine_is_neither_merged_nor_lost(tmp_pat
     with pytest.raises(UsageError, match=r"another machine.*theirs"):
         profile_models([stated("ours", batches=(1,))], host(out, repeats=1), RecordingObserver())
     assert journal_path(out).read_bytes() == before
+
+
+def test_a_shape_that_cannot_fit_is_left_out_and_named_and_the_others_are_measured(
+    tmp_path: Path,
+) -> None:
+    model = stated("tb", batches=(1, 100_000), resident_bytes="5 MiB", activation_bytes="1 MiB")
+    observer = RecordingObserver()
+    outcome = profile_models([model], host(tmp_path / "costs.json", repeats=1), observer)
+    cost = outcome.database.models["tb"]
+    assert cost.error is None
+    assert [shape.dims for shape in cost.shapes] == [{"batch_size": 1}]
+    assert any("batch_size=100000 was not measured" in note for note in cost.notes)
+    assert any("batch_size=100000" in notice for notice in observer.notices)
+
+
+def test_a_model_of_which_no_shape_fits_is_refused_at_its_smallest(tmp_path: Path) -> None:
+    model = stated("tb", batches=(5_000, 4_000), resident_bytes="5 MiB", activation_bytes="1 MiB")
+    settings = host(tmp_path / "costs.json", repeats=1)
+    outcome = profile_models([model], settings, RecordingObserver())
+    error = outcome.database.models["tb"].error
+    assert error is not None
+    assert error.kind == "DoesNotFitError"
+    assert "at batch_size=4000" in error.message
+
+
+def test_a_close_that_hangs_is_noted_and_its_time_out_is_no_figure(tmp_path: Path) -> None:
+    outcome = profile_models(
+        [awkward("a", on_close="hang")],
+        host(tmp_path / "costs.json", estimate=False),
+        RecordingObserver(),
+    )
+    cost = outcome.database.models["a"]
+    assert cost.error is None
+    assert any("close() did not end" in note for note in cost.notes)
+    assert cost.unload is not None
+    assert cost.unload.reclaim_ns is None

@@ -44,3 +44,14 @@ def fit_from_guess(estimate: EstimateReport, *, limit_bytes: int) -> Fit:
     return Fit(
         fits=True if complete and most_bytes <= limit_bytes else None, least_bytes=least_bytes
     )
+
+
+def least_bytes_of_shapes(estimate: EstimateReport, *, count: int) -> tuple[int | None, ...]:
+    """Return what each of ``count`` shapes needs at the very least, bytes; None is not certain."""
+    if estimate.method not in _CERTAIN_METHODS or estimate.weights_bytes is None:
+        return (None,) * count
+    activations = (*estimate.activation_bytes, *(None,) * count)[:count]
+    return tuple(
+        estimate.weights_bytes + int(_CERTAIN_ACTIVATION_SHARE * (activation_bytes or 0))
+        for activation_bytes in activations
+    )

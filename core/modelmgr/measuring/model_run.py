@@ -123,6 +123,8 @@ class ModelRun:
         # to evict: a real eviction for the trace, of a copy whose unload was measured already.
         if not (last and any(earlier.reclaim_ns is not None for earlier in self._samples)):
             tools.isolation.unload_idle()
+        if copy.note is not None:
+            self.notes.append(copy.note)
         return msgspec.structs.replace(
             sample,
             second_copy_bytes=second_copy_bytes,

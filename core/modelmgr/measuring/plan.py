@@ -65,14 +65,15 @@ def plan_model(
 
     Args:
         spec: the model as the list has it.
-        default_input: the loader's own shapes, taken where the list names none.
+        default_input: the loader's own sizes, taken for each dimension that the list leaves out.
         repeats: fresh processes, None for the model's own number.
         estimate: whether a guess comes first.
 
     Raises:
         UsageError: more than ``MAX_SHAPES`` combinations.
     """
-    sizes = spec.input or {name: tuple(values) for name, values in default_input.items()}
+    defaults = {name: tuple(values) for name, values in default_input.items()}
+    sizes = {**defaults, **spec.input}
     complete = msgspec.structs.replace(spec, input=sizes)
     count = 1
     for values in sizes.values():

@@ -22,6 +22,7 @@ from modelmgr.measuring.preflight import Places, check_source, check_spec
 from modelmgr.measuring.session import Session
 from modelmgr.measuring.settings import ProfileOutcome, ProfileSettings
 from modelmgr.records.costs import Eviction, MachineInfo, ModelCost, RunInfo
+from modelmgr.workers.loaders.base import Loader
 from modelmgr.workers.loaders.registry import get_loader
 from modelmgr.workload.model_spec import ModelSpec
 
@@ -86,12 +87,22 @@ def plan_models(
         plans.append(
             plan_model(
                 spec,
-                default_input=loader.default_input(spec),
+                default_input=_default_input(loader, spec),
                 repeats=settings.repeats,
                 estimate=settings.estimate,
             )
         )
     return tuple(plans)
+
+
+def _default_input(loader: Loader, spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+    """Return the sizes for what the list leaves open."""
+    if spec.arguments:
+        named = {size for argument in spec.arguments for size in argument.shape or ()}
+        return {name: sizes for name, sizes in loader.default_input(spec).items() if name in named}
+    if spec.loader == "python" and spec.input:
+        return {}  # which dimensions its batches have, only the object knows
+    return loader.default_input(spec)
 
 
 def _refuse_output(settings: ProfileSettings) -> None:

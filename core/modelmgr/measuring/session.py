@@ -13,6 +13,8 @@ from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Self
 
+import msgspec
+
 from modelmgr.devices.discovery import open_reader
 from modelmgr.errors import (
     DoesNotFitError,
@@ -24,14 +26,14 @@ from modelmgr.errors import (
 from modelmgr.measuring.assembly import assemble_cost, failed_cost
 from modelmgr.measuring.device_gauge import DeviceGauge
 from modelmgr.measuring.gauges import Gauge
-from modelmgr.measuring.guess import fit_from_guess
+from modelmgr.measuring.guess import least_bytes_of_shapes
 from modelmgr.measuring.host_gauge import HostGauge
 from modelmgr.measuring.interruption import StopRequested, StopSignals
 from modelmgr.measuring.isolation import Isolation
 from modelmgr.measuring.model_run import ModelRun, Tools
 from modelmgr.measuring.observer import ProfileObserver
 from modelmgr.measuring.placement import place
-from modelmgr.measuring.plan import STEP_ESTIMATE, ModelPlan
+from modelmgr.measuring.plan import STEP_ESTIMATE, ModelPlan, describe_dims
 from modelmgr.measuring.preflight import Places, bad_input
 from modelmgr.measuring.repeat import Deadline
 from modelmgr.measuring.serial_observer import SerialObserver
@@ -180,7 +182,7 @@ class Session:
             deadline = Deadline(plan.spec.tag, self._settings.timeout_s)
             if plan.estimate:
                 estimate = self._estimate(plan, deadline, notes)
-                self._refuse_certain_misfit(plan, estimate)
+                plan = self._without_misfits(plan, estimate, notes)
             gauge: Gauge = HostGauge() if self.device.kind == "host" else DeviceGauge(tools.reader)
             run = ModelRun(tools, plan, gauge, deadline)
             try:
@@ -215,20 +217,47 @@ class Session:
             notes.append(f"no estimate: {error}")
             return None
 
-    def _refuse_certain_misfit(self, plan: ModelPlan, estimate: EstimateReport | None) -> None:
+    def _without_misfits(
+        self, plan: ModelPlan, estimate: EstimateReport | None, notes: list[str]
+    ) -> ModelPlan:
+        """Return the plan without the shapes that are certain not to fit; say which in a note.
+
+        Raises:
+            DoesNotFitError: none is left.
+        """
         if estimate is None:
-            return
+            return plan
         device, tag = self.device, plan.spec.tag
-        guess = fit_from_guess(estimate, limit_bytes=device.limit_bytes)
-        if guess.fits is False:
+        limit_bytes = device.limit_bytes
+        needs = least_bytes_of_shapes(estimate, count=len(plan.shapes))
+        kept = tuple(
+            dims
+            for dims, need_bytes in zip(plan.shapes, needs, strict=True)
+            if need_bytes is None or need_bytes <= limit_bytes
+        )
+        if not kept:
+            least_bytes, dims = min(
+                (need_bytes or 0, describe_dims(dims))
+                for dims, need_bytes in zip(plan.shapes, needs, strict=True)
+            )
+            at = f" at {dims}" if dims else ""
             raise DoesNotFitError(
-                f"{tag!r} needs at least {format_bytes(guess.least_bytes)} and the limit of "
-                f"{device.name} is {format_bytes(device.limit_bytes)}: it was not loaded; "
+                f"{tag!r} needs at least {format_bytes(least_bytes)}{at} and the limit of "
+                f"{device.name} is {format_bytes(limit_bytes)}: it was not loaded; "
                 "give it a larger --budget, or smaller shapes",
                 tag=tag,
-                needed_bytes=guess.least_bytes,
-                limit_bytes=device.limit_bytes,
+                needed_bytes=least_bytes,
+                limit_bytes=limit_bytes,
             )
+        for dims, need_bytes in zip(plan.shapes, needs, strict=True):
+            if need_bytes is not None and need_bytes > limit_bytes:
+                note = (
+                    f"{describe_dims(dims)} was not measured: it needs at least "
+                    f"{format_bytes(need_bytes)} and the limit is {format_bytes(limit_bytes)}"
+                )
+                notes.append(note)
+                self.observer.noticed(f"{tag}: {note}")
+        return msgspec.structs.replace(plan, shapes=kept)
 
     def _kill_when_stopped(self, launcher: WorkerLauncher) -> None:
         """End what a stopped run may be waiting for; called by the watching thread."""

@@ -20,9 +20,10 @@ from modelmgr.errors import (
 )
 from modelmgr.measuring.gauges import Gauge, LoadFigures
 from modelmgr.measuring.watch import MemoryWatch
-from modelmgr.units import format_bytes
+from modelmgr.units import NS_PER_S, format_bytes
 from modelmgr.workers.launcher import Worker
 
+_CLOSE_TIMEOUT_S = 10.0  # for a model's own close(), as long as others' clean ends may take
 # Drivers free late: a second is generous (nvidia-smi shows it within 100 ms), and bounded.
 _RECLAIM_TIMEOUT_NS = 5_000_000_000
 _RECLAIM_POLL_S = 0.002
@@ -39,6 +40,7 @@ class WorkerCopy:
         reclaim_ns: from ``close``'s start until the process was gone and its memory back; None
             until then, and where the memory did not come back in time.
         residue_bytes: the device's use after that above the use before the load; None until then.
+        note: what was wrong with its end, None until then and where nothing was.
         pid: the worker's process id, as the manager asks for it.
     """
 
@@ -62,6 +64,7 @@ class WorkerCopy:
         self.pid = worker.pid
         self.reclaim_ns: int | None = None
         self.residue_bytes: int | None = None
+        self.note: str | None = None
         self._closed = threading.Event()
         self._ending = threading.Lock()
         self._reader = reader
@@ -108,8 +111,15 @@ class WorkerCopy:
                 return
             started_ns = time.monotonic_ns()
             try:
-                self.worker.close()
+                ended_ns = self.worker.close(timeout_s=_CLOSE_TIMEOUT_S)
                 self.residue_bytes = self._wait_for_memory(started_ns)
+                if ended_ns >= _CLOSE_TIMEOUT_S * NS_PER_S:
+                    # The time is the time-out's, and no figure of the model's.
+                    self.reclaim_ns = None
+                    self.note = (
+                        f"its close() did not end within {_CLOSE_TIMEOUT_S:g} s and its process "
+                        "was killed: how long an unload takes is not known"
+                    )
             finally:
                 self._forget()
 
