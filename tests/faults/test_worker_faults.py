@@ -57,6 +57,8 @@ def _loaded(
         ("interrupt", ModelLoadError, "KeyboardInterrupt"),
         ("recurse", ModelLoadError, "RecursionError"),
         ("value_error", ModelLoadError, "the weights are upside down"),
+        ("broken_message", ModelLoadError, "raised BrokenMessageError: .*cannot be shown"),
+        ("says_nothing", OutOfMemoryError, "while loading; use a smaller model"),
         ("missing_package", ModelLoadError, "frobnicate"),
         ("torch_says_no", OutOfMemoryError, "can't allocate memory"),
     ],
@@ -80,7 +82,8 @@ def test_a_loader_that_raises_is_a_load_error_and_the_process_lives(
         ("interrupt", InferenceError, "KeyboardInterrupt"),
         ("recurse", InferenceError, "RecursionError"),
         ("value_error", InferenceError, "ValueError: the weights are upside down"),
-        ("broken_message", InferenceError, "cannot be shown"),
+        ("broken_message", InferenceError, "BrokenMessageError: .*cannot be shown"),
+        ("says_nothing", OutOfMemoryError, "while running; use a smaller batch"),
         ("endless_message", InferenceError, "characters left out"),
         ("lone_surrogate", InferenceError, "a name of"),
         ("missing_package", MissingPackageError, "pip install frobnicate"),
@@ -287,6 +290,7 @@ def test_a_model_that_does_not_fit_its_budget_is_not_loaded(launcher: WorkerLaun
         with pytest.raises(OutOfMemoryError, match="while loading") as caught:
             worker.load(timeout_s=60)
         assert caught.value.budget_bytes == 256 * _MIB
+        assert "give it a larger budget" in str(caught.value)
         assert worker.memory().anon_bytes < 128 * _MIB
     with launcher.start(spec, budget_bytes=310 * _MIB) as worker:
         assert worker.load(timeout_s=60).weights_bytes == 300 * _MIB

@@ -224,6 +224,10 @@ def _out_of_memory(_: Mapping[str, object]) -> NoReturn:
     raise OutOfMemoryError("the device is full")
 
 
+def _says_nothing(_: Mapping[str, object]) -> NoReturn:
+    raise MemoryError
+
+
 def _torch_says_no(_: Mapping[str, object]) -> NoReturn:
     raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ...")
 
@@ -276,6 +280,7 @@ _ACTIONS: dict[str, Callable[[Mapping[str, object]], None]] = {
     "out_of_memory": _out_of_memory,
     "print_much": _print_much,
     "recurse": _recurse,
+    "says_nothing": _says_nothing,
     "segfault": _segfault,
     "signal_then_hang": _signal_then_hang,
     "sys_exit": _sys_exit,

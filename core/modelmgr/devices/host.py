@@ -60,9 +60,10 @@ class HostReader:
     A process counts with its anonymous pages, shared memory and touched file pages. Pages that
     several processes share (libraries, weights mapped from one file, what a fork has not written
     to) count once for each, so the sum is an upper figure; ``unshared_file_bytes`` tells what a
-    further copy really adds. What a tracked process started counts as its own. The process that reads (loaders that run in it) counts by what it
-    grew since it was tracked. ``used_bytes`` may be beyond ``total_bytes``: the processes are over
-    their budget then, and the reading is as good as any.
+    further copy really adds. What a tracked process started counts as its own. The process that
+    reads (loaders that run in it) counts by what it grew since it was tracked. ``used_bytes``
+    may be beyond ``total_bytes``: the processes are over their budget then, and the reading is
+    as good as any.
 
     What others take is invisible until it eats into the budget: ``foreign = max(0, budget -
     (available now + what ours would free))``. Our own file pages are not added there because the

@@ -23,6 +23,7 @@ from modelmgr.errors import (
 )
 from modelmgr.units import format_bytes
 from modelmgr.workers.loaders.exhaustion import is_out_of_memory
+from modelmgr.workers.loaders.messages import text_of, told
 
 Stage = Literal["loading", "running", "estimating"]
 
@@ -32,6 +33,11 @@ _STAGE_ERROR: dict[Stage, type[WorkerError]] = {
     "loading": ModelLoadError,
     "running": InferenceError,
     "estimating": ModelLoadError,
+}
+_SMALLER: dict[Stage, str] = {
+    "loading": "a smaller model or dtype",
+    "running": "a smaller batch, or a smaller model or dtype",
+    "estimating": "a smaller model",
 }
 _WORKER_ERRORS: dict[str, type[WorkerError]] = {
     kind.__name__: kind for kind in (ModelLoadError, MissingPackageError, InferenceError)
@@ -63,18 +69,22 @@ def describe(
     """Return what the parent is told of an exception that a loader or a model raised."""
     details = _shorten(_traceback_of(error), _MAX_DETAILS)
     if isinstance(error, OutOfMemoryError) or (
-        not isinstance(error, ModelmgrError) and _says_out_of_memory(error)
+        not isinstance(error, ModelmgrError) and is_out_of_memory(error)
     ):
         budget = f" with a budget of {format_bytes(budget_bytes)}" if budget_bytes else ""
-        message = f"{tag!r} ran out of memory while {stage}{budget}: {_text_of(error)}"
+        text = text_of(error)
+        said = f": {_shorten(text, _MAX_MESSAGE // 2)}" if text else ""  # the advice comes last
+        larger = "give it a larger budget, or " if budget_bytes else ""
+        advice = f"{larger}use {_SMALLER[stage]}"
+        message = f"{tag!r} ran out of memory while {stage}{budget}{said}; {advice}"
         name = OutOfMemoryError.__name__
     elif isinstance(error, ModelmgrError):
         name = _known_name(error, stage)
-        message = _text_of(error)
+        message = text_of(error)
         budget_bytes = None
     else:
         name = _STAGE_ERROR[stage].__name__
-        message = f"{stage} {tag!r} failed: {_told(error)}"
+        message = f"{stage} {tag!r} failed: {_told_of(error)}"
         budget_bytes = None
     return Failure(
         error=name,
@@ -105,13 +115,6 @@ def revive(failure: Failure, *, pid: int, output: str | None) -> ModelmgrError:
     return kind(failure.message, pid=pid, details=details)
 
 
-def _says_out_of_memory(error: BaseException) -> bool:
-    try:
-        return is_out_of_memory(error)
-    except BaseException:  # noqa: BLE001 - it reads the message, and that may raise
-        return False
-
-
 def _known_name(error: ModelmgrError, stage: Stage) -> str:
     for kind in type(error).__mro__:
         if kind.__name__ in _WORKER_ERRORS or kind.__name__ in _PLAIN_ERRORS:
@@ -119,21 +122,13 @@ def _known_name(error: ModelmgrError, stage: Stage) -> str:
     return _STAGE_ERROR[stage].__name__
 
 
-def _told(error: BaseException) -> str:
-    name = type(error).__name__
-    text = _text_of(error)
+def _told_of(error: BaseException) -> str:
     if isinstance(error, SystemExit):
+        text = text_of(error)
         return f"it ended the process with SystemExit({text}); a model's code must return or raise"
     if isinstance(error, KeyboardInterrupt):
         return "it raised KeyboardInterrupt by itself"
-    return f"{name}: {text}" if text else name
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        return str(error)
-    except BaseException as second:  # noqa: BLE001 - a broken __str__ must not hide the failure
-        return f"(its message cannot be shown: {type(second).__name__})"
+    return told(error)
 
 
 def _traceback_of(error: BaseException) -> str:

@@ -26,6 +26,7 @@ from typing import Any, NoReturn
 
 from modelmgr.devices.process_tree import child_pids
 from modelmgr.workers import allocator, child, process_control, server_protocol
+from modelmgr.workers.loaders.messages import told
 from modelmgr.workers.process_exit import end_children, reap
 from modelmgr.workers.refusals import explain, no_descriptor
 from modelmgr.workers.server_protocol import (
@@ -78,7 +79,7 @@ def _import_all(modules: tuple[str, ...]) -> dict[str, str]:
         try:
             importlib.import_module(module)
         except BaseException as error:  # noqa: BLE001 - SystemExit too; the worker will report it
-            missing[module] = f"{type(error).__name__}: {error}"[:_MAX_REASON]
+            missing[module] = told(error)[:_MAX_REASON]
     # What was made so far is never garbage: workers need not look at it again.
     allocator.give_back()
     gc.freeze()

@@ -27,6 +27,18 @@ def test_an_allocators_words_are_known(error: Exception) -> None:
     assert is_out_of_memory(wrapped)
 
 
+class _BrokenMessageError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no message for you")
+
+
+def test_an_error_whose_message_cannot_be_made_is_looked_through() -> None:
+    error = _BrokenMessageError()
+    assert not is_out_of_memory(error)
+    error.__cause__ = MemoryError()
+    assert is_out_of_memory(error)
+
+
 def test_other_errors_are_not_taken_for_it() -> None:
     error = ValueError("no such layer")
     error.__context__ = error

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import errno
 
+from modelmgr.workers.loaders.messages import text_of
+
 # What the allocators say, in lower case: torch's CPU and CUDA allocators, ONNX Runtime's arena,
 # the C++ library's bad_alloc.
 _PHRASES = (
@@ -29,7 +31,7 @@ def is_out_of_memory(error: BaseException) -> bool:
             return True
         if isinstance(current, OSError) and current.errno == errno.ENOMEM:
             return True
-        text = str(current).lower()
+        text = text_of(current).lower()
         if any(phrase in text for phrase in _PHRASES):
             return True
         current = current.__cause__ or current.__context__

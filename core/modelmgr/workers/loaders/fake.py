@@ -15,6 +15,7 @@ from modelmgr.errors import UsageError, WorkerError
 from modelmgr.workers.loaders.arguments import CallArguments
 from modelmgr.workers.loaders.exhaustion import is_out_of_memory
 from modelmgr.workers.loaders.frameworks import import_framework
+from modelmgr.workers.loaders.messages import text_of
 from modelmgr.workers.loaders.tracking import distinct_storage_bytes, peak_tensor_bytes
 from modelmgr.workers.reports import EstimateReport
 
@@ -89,5 +90,5 @@ def _fake_peak(torch: Any, module: Any, call: CallArguments) -> int:
 
 
 def _one_line(error: BaseException) -> str:
-    first = (str(error).strip().splitlines() or [""])[0]
+    first = (text_of(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {first}"

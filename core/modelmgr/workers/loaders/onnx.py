@@ -21,6 +21,7 @@ from modelmgr.workers.loaders.dimensions import refuse_empty, refuse_unknown
 from modelmgr.workers.loaders.exhaustion import is_out_of_memory
 from modelmgr.workers.loaders.fingerprints import fingerprint_of, sampled_digest
 from modelmgr.workers.loaders.frameworks import import_framework
+from modelmgr.workers.loaders.messages import text_of
 from modelmgr.workers.loaders.nearest import did_you_mean
 from modelmgr.workers.loaders.onnx_file import tensor_bytes_in_file
 from modelmgr.workers.loaders.sources import find_file
@@ -194,7 +195,7 @@ class OnnxLoader:
             if is_out_of_memory(error):
                 raise
             raise ModelLoadError(
-                f"model {spec.tag!r}: onnxruntime cannot load {spec.model!r}: {error}",
+                f"model {spec.tag!r}: onnxruntime cannot load {spec.model!r}: {text_of(error)}",
                 details=traceback.format_exc(),
             ) from error
         if device != "cpu" and session.get_providers()[0] != "CUDAExecutionProvider":

@@ -13,6 +13,7 @@ from typing import Any
 
 from modelmgr.errors import MissingPackageError, ModelLoadError, UsageError
 from modelmgr.workers.loaders.exhaustion import is_out_of_memory
+from modelmgr.workers.loaders.messages import told
 from modelmgr.workers.loaders.nearest import did_you_mean
 from modelmgr.workload.model_spec import ModelSpec
 
@@ -55,7 +56,7 @@ def _import_module(target: str, name: str) -> Any:
         if is_out_of_memory(error):
             raise
         raise ModelLoadError(
-            f"target {target!r}: importing {name!r} raised {type(error).__name__}: {error}",
+            f"target {target!r}: importing {name!r} raised {told(error)}",
             details=traceback.format_exc(),
         ) from error
 
@@ -93,6 +94,6 @@ def call_target(target: str, function: Callable[..., Any], options: Mapping[str,
         if is_out_of_memory(error):
             raise
         raise ModelLoadError(
-            f"target {target!r} raised {type(error).__name__}: {error}",
+            f"target {target!r} raised {told(error)}",
             details=traceback.format_exc(),
         ) from error

@@ -27,6 +27,7 @@ from modelmgr.workers.loaders.exhaustion import is_out_of_memory
 from modelmgr.workers.loaders.fake import estimate_module
 from modelmgr.workers.loaders.fingerprints import fingerprint_of, sampled_digest
 from modelmgr.workers.loaders.frameworks import import_framework
+from modelmgr.workers.loaders.messages import told
 from modelmgr.workers.loaders.modules import (
     DTYPES,
     ModuleModel,
@@ -113,7 +114,7 @@ class TorchLoader:
             if is_out_of_memory(error):
                 raise
             raise ModelLoadError(
-                f"model {spec.tag!r}: {spec.model or spec.target}: {type(error).__name__}: {error}",
+                f"model {spec.tag!r}: {spec.model or spec.target}: {told(error)}",
                 details=traceback.format_exc(),
             ) from error
 

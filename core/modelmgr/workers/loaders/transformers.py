@@ -24,6 +24,7 @@ from modelmgr.workers.loaders.fingerprints import fingerprint_of, sampled_digest
 from modelmgr.workers.loaders.frameworks import import_framework
 from modelmgr.workers.loaders.hub import check_reachable, is_cached
 from modelmgr.workers.loaders.inputs import KNOWN_DIMENSIONS, default_shapes, plan_inputs
+from modelmgr.workers.loaders.messages import told
 from modelmgr.workers.loaders.modules import (
     DTYPES,
     ModuleModel,
@@ -123,7 +124,7 @@ class TransformersLoader:
             if is_out_of_memory(error):
                 raise
             raise ModelLoadError(
-                f"model {spec.tag!r}: {type(error).__name__}: {error}",
+                f"model {spec.tag!r}: {told(error)}",
                 details=traceback.format_exc(),
             ) from error
         module.requires_grad_(requires_grad=False)
