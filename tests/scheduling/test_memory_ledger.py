@@ -333,12 +333,24 @@ def test_what_never_comes_back_becomes_foreign_and_is_noticed_when_it_does() -> 
     book = leaving(used=5)
     book.unload_observable(1, 40)
     book.read(41, 65)
-    book.give_up_on(1)
+    book.give_up_on(1, 42)
     assert (book.foreign_bytes, book.freeing_bytes, book.room_bytes()) == (65, 0, 35)
     book.read(42, 5)
     assert (book.foreign_bytes, book.room_bytes()) == (5, 95)
-    book.give_up_on(1)
+    book.give_up_on(1, 42)
     book.gone(1)
+    assert book.foreign_bytes == 5
+
+
+def test_a_reading_from_before_the_booking_does_not_wash_it_out() -> None:
+    """One that was begun earlier and came in late knows nothing of what was booked since."""
+    book = leaving(used=5)
+    book.unload_observable(1, 40)
+    book.give_up_on(1, 60)
+    booked = book.foreign_bytes
+    book.read(50, 5)
+    assert book.foreign_bytes == booked
+    book.read(60, 5)
     assert book.foreign_bytes == 5
 
 

@@ -84,6 +84,7 @@ class Ledger:
     """The memory of one device. Mutated by the scheduler alone."""
 
     __slots__ = (
+        "_booked_ns",
         "_claims",
         "_entries",
         "_sum",
@@ -109,6 +110,7 @@ class Ledger:
         self._entries: dict[int, Entry] = {}
         self._claims: dict[int, int] = {}
         self._sum = 0
+        self._booked_ns = 0
 
     @property
     def committed_bytes(self) -> int:
@@ -252,12 +254,13 @@ class Ledger:
         if entry is not None:
             self._add(-entry.charge())
 
-    def give_up_on(self, number: int) -> None:
-        """Book what an unloaded copy still seems to hold as foreign use."""
+    def give_up_on(self, number: int, now_ns: int) -> None:
+        """Book what an unloaded copy still seems to hold as foreign use, for later readings."""
         entry = self._entries.pop(number, None)
         if entry is not None:
             self._add(-entry.charge())
             self.foreign_bytes += entry.left_bytes
+            self._booked_ns = now_ns
 
     # What readings say -----------------------------------------------------------------------
 
@@ -286,6 +289,8 @@ class Ledger:
             least += low
             most += high
         lowest, highest = max(0, used_bytes - most), max(0, used_bytes - least)
+        if at_ns < self._booked_ns:
+            highest = max(highest, self.foreign_bytes)  # it knows nothing of what was booked since
         self.foreign_bytes = min(max(self.foreign_bytes, lowest), highest)
         self.peak_committed_bytes = max(self.peak_committed_bytes, self.committed_bytes)
         return freed

@@ -336,7 +336,7 @@ class Scheduler:
                 self._reject(ticket, Refusal.TIMED_OUT, f"after {waited_s:.3g} s")
         for copy in list(self.copies.values()):
             if copy.patience_ns is not None and copy.patience_ns <= self._now_ns:
-                self.devices[copy.device].ledger.give_up_on(copy.number)
+                self.devices[copy.device].ledger.give_up_on(copy.number, self._now_ns)
                 self._gone(copy, CopyEvent.UNLOAD_FINISHED)
         return self._finish()
 
