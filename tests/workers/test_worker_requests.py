@@ -274,3 +274,23 @@ def test_workers_of_one_forkserver_draw_different_random_numbers(
             worker.load(timeout_s=60)
             numbers.add(worker.infer("random number"))
     assert len(numbers) == 3
+
+
+def test_a_report_tells_what_the_models_own_processes_hold(launcher: WorkerLauncher) -> None:
+    size = 64 * 1024**2
+    with launcher.start(python_model(on_load="hold_in_child", child_bytes=size)) as worker:
+        report = worker.load(timeout_s=60)
+        assert report.descendants == 1
+        assert report.descendant_bytes >= size
+        assert report.after.anon_bytes < size
+        assert worker.descendant_memory().unreclaimable_bytes >= size
+        shape = worker.run_shape({}, phase="memory", warmups=0, repeats=1, seed=0, timeout_s=60)
+        assert shape.descendants == 1
+        assert shape.descendant_bytes >= size
+
+
+def test_a_model_without_processes_of_its_own_is_told_as_that(launcher: WorkerLauncher) -> None:
+    with launcher.start(python_model()) as worker:
+        report = worker.load(timeout_s=60)
+        assert (report.descendants, report.descendant_bytes) == (0, 0)
+        assert worker.descendant_memory() == (0, 0, 0)

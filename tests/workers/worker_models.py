@@ -174,6 +174,16 @@ def _leave_daemon(options: Mapping[str, object]) -> None:
     os.read(ready, 1)
 
 
+def _hold_in_child(options: Mapping[str, object]) -> None:
+    """Take memory in a process of the model's own, which stays."""
+    ready, done = os.pipe()
+    if os.fork() == 0:
+        held = np.ones(int(str(options["child_bytes"])), dtype=np.uint8)
+        os.write(done, bytes(held[:1]))
+        threading.Event().wait()
+    os.read(ready, 1)
+
+
 def _segfault(_: Mapping[str, object]) -> None:
     ctypes.string_at(0)
 
@@ -269,6 +279,7 @@ _ACTIONS: dict[str, Callable[[Mapping[str, object]], None]] = {
     "exit_3": _exit_3,
     "garbage": _garbage,
     "hang": _hang,
+    "hold_in_child": _hold_in_child,
     "huge_header": _huge_header,
     "interrupt": _interrupt,
     "kill_itself": _kill_itself,

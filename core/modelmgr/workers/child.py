@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from modelmgr.devices.process_memory import peak_reset_refusal, read_host_memory, reset_peak
+from modelmgr.devices.process_tree import read_descendants
 from modelmgr.errors import MeasurementError, UsageError
 from modelmgr.workers import allocator, device_allocator, payload, process_control, protocol
 from modelmgr.workers.failures import Stage, describe
@@ -180,6 +181,7 @@ class _Child:
         model = loader.load(configuration.spec, device=device, seed=configuration.seed)
         load_ns = time.perf_counter_ns() - started_ns
         after = _settled(read_host_memory().peak_bytes)
+        theirs = read_descendants(os.getpid())
         self._model = model
         return protocol.Loaded(
             id=request.id,
@@ -193,6 +195,8 @@ class _Child:
                 device_peak_bytes=device_allocator.peak_bytes(device),
                 fingerprint=model.fingerprint,
                 packages=_versions(loader),
+                descendants=theirs.processes,
+                descendant_bytes=theirs.resident_bytes,
             ),
         )
 
@@ -211,6 +215,7 @@ class _Child:
             raise MeasurementError(f"the peak of one batch cannot be measured here: {refusal}")
         device_allocator.reset_peak(device)
         device_before_bytes = device_allocator.allocated_bytes(device)
+        theirs_before = read_descendants(os.getpid())
         before = read_host_memory()
         latencies_ns: list[int] = []
         outputs: int | None = None
@@ -223,6 +228,9 @@ class _Child:
         peak_bytes = read_host_memory().peak_bytes
         device_peak_bytes = device_allocator.peak_bytes(device)
         after = _settled(peak_bytes)
+        theirs = max(
+            theirs_before, read_descendants(os.getpid()), key=lambda held: held.resident_bytes
+        )
         return protocol.ShapeDone(
             id=request.id,
             report=ShapeReport(
@@ -238,6 +246,8 @@ class _Child:
                 device_peak_bytes=device_peak_bytes,
                 device_before_bytes=device_before_bytes,
                 outputs=outputs,
+                descendants=theirs.processes,
+                descendant_bytes=theirs.resident_bytes,
             ),
         )
 

@@ -26,6 +26,10 @@ class LoadReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         device_peak_bytes: that allocator's peak during the load, else None.
         fingerprint: ``sha256:…`` of weights or config, dtype and framework versions.
         packages: versions of the packages that matter to the figures.
+        descendants: processes that the model started and that were alive after the load; ``after``
+            and the budget know nothing of them.
+        descendant_bytes: what they held then, resident, each page once for each process: sampled,
+            for the kernel keeps no peak of a sum.
     """
 
     load_ns: int
@@ -37,6 +41,8 @@ class LoadReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     device_peak_bytes: int | None = None
     fingerprint: str | None = None
     packages: dict[str, str] = {}
+    descendants: int = 0
+    descendant_bytes: int = 0
 
 
 class ShapeReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,6 +61,9 @@ class ShapeReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         device_peak_bytes: the device allocator's peak during the batches (CUDA), else None.
         device_before_bytes: the device allocator's figure before them (CUDA), else None.
         outputs: number of arrays or tensors that came back.
+        descendants: processes that the model started and that were alive at the sample below.
+        descendant_bytes: what they held, resident, in the larger of two samples: before the
+            batches and after them.
     """
 
     dims: dict[str, int]
@@ -67,6 +76,8 @@ class ShapeReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     device_peak_bytes: int | None = None
     device_before_bytes: int | None = None
     outputs: int | None = None
+    descendants: int = 0
+    descendant_bytes: int = 0
 
 
 class EstimateReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from modelmgr.devices.process_memory import read_host_memory
+from modelmgr.devices.process_tree import DescendantMemory, read_descendants
 from modelmgr.errors import ReadingError, UsageError, WorkerProtocolError
 from modelmgr.workers import payload, protocol
 from modelmgr.workers.conversation import Conversation
@@ -170,6 +171,16 @@ class Worker:
         if not self.alive:
             raise ReadingError(f"{self._talk.name} is gone: its memory cannot be read any more")
         return read_host_memory(self.pid)
+
+    def descendant_memory(self) -> DescendantMemory:
+        """Return how many processes the model started, and what they hold of host memory now.
+
+        Raises:
+            ReadingError: the worker is gone, or one of them cannot be read.
+        """
+        if not self.alive:
+            raise ReadingError(f"{self._talk.name} is gone: its memory cannot be read any more")
+        return read_descendants(self.pid)
 
     def kill(self) -> None:
         """End the process by SIGKILL at once, whatever it does; ``close`` is still needed."""
