@@ -70,4 +70,6 @@ def test_what_our_workers_grew_by_is_not_the_others() -> None:
 def test_a_device_minds_less_movement_than_a_whole_machine() -> None:
     host = DeviceDescription(name="host", kind="host", total_bytes=100 * 1024 * MIB)
     cuda = DeviceDescription(name="cuda:0", kind="cuda", total_bytes=100 * 1024 * MIB)
-    assert foreign_threshold_bytes(cuda) < foreign_threshold_bytes(host)
+    machine_bytes = 100 * 1024 * MIB
+    assert foreign_threshold_bytes(cuda, machine_bytes=machine_bytes) == 32 * MIB
+    assert foreign_threshold_bytes(host, machine_bytes=machine_bytes) == 5 * 1024 * MIB

@@ -11,12 +11,14 @@ import pytest
 
 from modelmgr.devices.host_available import total_host_bytes
 from modelmgr.errors import InputError, UsageError
+from modelmgr.measuring.foreign import foreign_threshold_bytes
 from modelmgr.measuring.journal import Journal, JournalRecord, journal_path
 from modelmgr.measuring.ledger import ledger_total_bytes, model_growth_bytes
 from modelmgr.measuring.profile import profile_models
 from modelmgr.measuring.settings import ProfileOutcome, ProfileSettings
 from modelmgr.records.codec import load_costs, save_costs
 from modelmgr.records.costs import DeviceInfo, ModelCost
+from modelmgr.records.devices import DeviceDescription
 from modelmgr.records.measured import MeasuredBytes
 from modelmgr.workload.model_spec import ModelSpec
 from support.profile_observer import RecordingObserver
@@ -314,7 +316,7 @@ class Hog:
         assert tag
         if step == self._step and self._left:
             self._left -= 1
-            size = 600 * MIB
+            size = 1000 * MIB
             block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             block[0 : size : mmap.PAGESIZE] = b"x" * (size // mmap.PAGESIZE)
             self._blocks.append(block)
@@ -324,6 +326,17 @@ class Hog:
             block.close()
 
 
+@pytest.fixture
+def small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let 205 MiB matter, as on a machine of 4 GiB: a share of a large one is a lot to take."""
+
+    def threshold(device: DeviceDescription, *, machine_bytes: int) -> int:
+        return foreign_threshold_bytes(device, machine_bytes=min(machine_bytes, 4 * GIB))
+
+    monkeypatch.setattr("modelmgr.measuring.watch.foreign_threshold_bytes", threshold)
+
+
+@pytest.mark.usefixtures("small_machine")
 def test_foreign_load_is_told_and_noted_but_no_failure_by_default(tmp_path: Path) -> None:
     hog = Hog("batch_size=1 memory 1/1", times=1)
     observer = RecordingObserver(hog)
@@ -337,6 +350,7 @@ def test_foreign_load_is_told_and_noted_but_no_failure_by_default(tmp_path: Path
     assert any("a: something else took" in notice for notice in observer.notices)
 
 
+@pytest.mark.usefixtures("small_machine")
 def test_foreign_load_fails_the_model_where_that_was_asked_for(tmp_path: Path) -> None:
     hog = Hog("batch_size=1 memory 1/1", times=1)
     outcome = profile_models(
@@ -349,6 +363,7 @@ def test_foreign_load_fails_the_model_where_that_was_asked_for(tmp_path: Path) -
     assert outcome.failed == ("a",)
 
 
+@pytest.mark.usefixtures("small_machine")
 def test_waiting_measures_again_once_the_device_is_quiet(tmp_path: Path) -> None:
     hog = Hog("batch_size=1 memory 1/1", times=1)
     observer = RecordingObserver(hog)

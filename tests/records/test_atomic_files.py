@@ -187,3 +187,21 @@ def test_a_folder_without_permission_is_named() -> None:
         folder.chmod(0o755)
         assert path.read_bytes() == b"old"
         assert os.listdir(folder) == ["costs.json"]  # noqa: PTH208 - hidden files count
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next_and_nothing_else(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    left = tmp_path / f".costs.json.{ended.pid}.0123abcd.tmp"
+    others = [
+        tmp_path / f".costs.json.{os.getpid()}.0123abcd.tmp",  # its writer lives
+        tmp_path / f".other.json.{ended.pid}.0123abcd.tmp",
+        tmp_path / f".costs.json.{ended.pid}.tmp",
+    ]
+    for path in (left, *others):
+        path.write_bytes(b"half")
+    write_atomically(tmp_path / "costs.json", b"whole")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "costs.json",
+        *(path.name for path in others),
+    }

@@ -3,7 +3,7 @@
 On an accelerator: the device's use less that of our processes. On the host, whose reader sees our
 workers only: what the whole machine has in use (all less what is available) less what our workers
 grew by. The host figures of a worker are its own and no neighbour changes them; what a busy
-neighbour does change is latency and how much there is to have.
+neighbour does change is latency and how much there is to have: only a large move is worth a word.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from modelmgr.devices.reading import MemoryReading
 from modelmgr.records.devices import DeviceDescription
 from modelmgr.units import MIB, format_bytes
 
-_HOST_THRESHOLD_BYTES = 128 * MIB  # below it, an ordinary desktop's own breathing
-_HOST_THRESHOLD_SHARE = 0.01
+_HOST_THRESHOLD_SHARE = 0.05  # of the machine; below it, an ordinary desktop's own breathing
+_BUDGET_THRESHOLD_BYTES = 128 * MIB  # of the budget, once there is no more than it to have
 _DEVICE_THRESHOLD_BYTES = 32 * MIB  # a bare CUDA context takes more than that
 
 
@@ -32,11 +32,21 @@ def foreign_machine_bytes(*, total_bytes: int, available_bytes: int, our_growth_
     return total_bytes - available_bytes - our_growth_bytes
 
 
-def foreign_threshold_bytes(device: DeviceDescription) -> int:
-    """Return from which movement on foreign load is worth a word, bytes."""
+def foreign_threshold_bytes(device: DeviceDescription, *, machine_bytes: int) -> int:
+    """Return from which movement on foreign load is worth a word, bytes.
+
+    Args:
+        device: what is measured on.
+        machine_bytes: the machine's memory, which is what moves where the device is the host.
+    """
     if device.kind == "host":
-        return max(_HOST_THRESHOLD_BYTES, round(device.total_bytes * _HOST_THRESHOLD_SHARE))
+        return round(machine_bytes * _HOST_THRESHOLD_SHARE)
     return _DEVICE_THRESHOLD_BYTES
+
+
+def budget_threshold_bytes() -> int:
+    """Return from which movement on others' part of a host's budget is worth a word, bytes."""
+    return _BUDGET_THRESHOLD_BYTES
 
 
 def foreign_device_bytes(reading: MemoryReading, ours: Collection[int]) -> int | None:

@@ -67,6 +67,7 @@ class ModelRun:
         self._deadline = deadline
         self._samples: list[RepeatSample] = []
         self._foreign_moved_bytes: list[int] = []
+        self._told_foreign = False
 
     def measure(self) -> tuple[RepeatSample, ...]:
         """Measure in as many fresh processes as planned; return a sample of each.
@@ -97,7 +98,9 @@ class ModelRun:
             if moved_bytes is None:
                 return sample
             told = describe_foreign(moved_bytes, tools.reader.description.name)
-            tools.observer.noticed(f"{tag}: {told}")
+            if not self._told_foreign:  # one line a model; its note has the largest movement
+                self._told_foreign = True
+                tools.observer.noticed(f"{tag}: {told}")
             if action == "error":
                 raise ForeignLoadError(
                     f"{told}; stop it, or measure with --device-isolation-action wait"

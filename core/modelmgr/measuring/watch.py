@@ -24,6 +24,7 @@ from modelmgr.devices.reading import MemoryReader, MemoryReading
 from modelmgr.errors import DeviceError, ReadingError
 from modelmgr.measuring.foreign import (
     ForeignLoad,
+    budget_threshold_bytes,
     foreign_device_bytes,
     foreign_machine_bytes,
     foreign_threshold_bytes,
@@ -72,7 +73,11 @@ class MemoryWatch:
         self._beyond_budget: set[int] = set()
         self._available = AvailableMemory()
         self._machine_bytes = total_host_bytes()
-        self._foreign = ForeignLoad(foreign_threshold_bytes(reader.description))
+        self._foreign = ForeignLoad(
+            foreign_threshold_bytes(reader.description, machine_bytes=self._machine_bytes)
+        )
+        # What others took of a host's budget: there it hurts long before the machine is full.
+        self._intrusion = ForeignLoad(budget_threshold_bytes())
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="modelmgr-watch", daemon=True)
 
@@ -95,19 +100,24 @@ class MemoryWatch:
 
     def start_foreign(self) -> None:
         """Begin to note foreign load from here."""
-        foreign = self._foreign_now()
+        foreign, intruded = self._foreign_now(), self._intruded_now()
         with self._lock:
             self._foreign.start(foreign)
+            self._intrusion.start(intruded)
 
     def foreign_moved_bytes(self) -> int | None:
         """Return what others took (or gave back, negative) since ``start_foreign``.
 
         None where that stayed below the threshold. To be asked while no worker of ours is running.
         """
-        foreign = self._foreign_now()
+        foreign, intruded = self._foreign_now(), self._intruded_now()
         with self._lock:
             self._foreign.observe(foreign, settled=True)
-            return self._foreign.moved_bytes if self._foreign.is_disturbed() else None
+            self._intrusion.observe(intruded, settled=True)
+            for load in (self._foreign, self._intrusion):
+                if load.is_disturbed():
+                    return load.moved_bytes
+        return None
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -155,9 +165,10 @@ class MemoryWatch:
                 for pid in self._workers:
                     if reading.processes.get(pid, 0) > self._budget_bytes:
                         self._kill(pid)
-        foreign = self._foreign_now(reading)
+        foreign, intruded = self._foreign_now(reading), self._intruded_now(reading)
         with self._lock:
             self._foreign.observe(foreign)
+            self._intrusion.observe(intruded)
         self._observer.memory_read(reading.used_bytes, reading.total_bytes)
 
     def _kill(self, pid: int) -> None:
@@ -182,6 +193,16 @@ class MemoryWatch:
         with self._lock:
             ours = tuple(self._workers)
         return foreign_device_bytes(reading, ours)
+
+    def _intruded_now(self, reading: MemoryReading | None = None) -> int | None:
+        """Return what others have of a host's budget; None on devices, whose use is all told."""
+        if self._reader.description.kind != "host":
+            return None
+        try:
+            reading = self._reader.read() if reading is None else reading
+        except DeviceError:
+            return None
+        return reading.used_bytes - sum((reading.processes or {}).values())
 
     def _our_growth_bytes(self) -> int:
         grown = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -56,6 +57,7 @@ def _status(target: Path) -> os.stat_result | None:
 def _replace(target: Path, content: bytes, old: os.stat_result | None) -> None:
     # Cut, so that the longest legal name still leaves room for the suffix.
     stem = os.fsdecode(os.fsencode(target.name)[:200])
+    _remove_left_behind(target.parent, stem)
     temporary = target.with_name(f".{stem}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     # The kernel applies the umask; mkstemp would make every result private to its writer.
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -71,6 +73,26 @@ def _replace(target: Path, content: bytes, old: os.stat_result | None) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _flush_folder(target.parent)
+
+
+def _remove_left_behind(folder: Path, stem: str) -> None:
+    """Remove the temporary files of this target whose writers were killed."""
+    ours = re.compile(rf"\.{re.escape(stem)}\.([0-9]+)\.[0-9a-f]{{8}}\.tmp")
+    with contextlib.suppress(OSError):  # not to be listed, or gone meanwhile: nothing is lost
+        for entry in list(folder.iterdir()):
+            found = ours.fullmatch(entry.name)
+            if found is not None and _is_gone(int(found[1])):
+                entry.unlink(missing_ok=True)
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return False
 
 
 def _keep_permissions(descriptor: int, old: os.stat_result) -> None:
