@@ -6,6 +6,7 @@ process. A container that is limited to 4 GiB on a machine of 256 must not belie
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -21,10 +22,10 @@ _NO_LIMIT_V1 = 1 << 62
 class _Group(NamedTuple):
     """The files of one memory cgroup that matter."""
 
-    limit: Path
-    usage: Path
-    statistics: Path
-    reclaimable: str
+    limit: str
+    usage: str
+    statistics: str
+    reclaimable: bytes
 
 
 def total_host_bytes(root: Path = _ROOT) -> int:
@@ -58,17 +59,16 @@ class AvailableMemory:
             limit_bytes = _limit(group.limit)
             if limit_bytes is None:
                 continue
-            used_bytes = _number(group.usage) - _statistic(group.statistics, group.reclaimable)
+            used_bytes = int(_bytes(group.usage)) - _statistic(group.statistics, group.reclaimable)
             available_bytes = min(available_bytes, max(0, limit_bytes - used_bytes))
         return available_bytes
 
 
 def _meminfo(root: Path, name: str) -> int:
-    path = root / "proc/meminfo"
-    for line in _text(path).splitlines():
-        key, _, value = line.partition(":")
-        if key == name:
-            return int(value.split()[0]) * _KIB
+    path = str(root / "proc/meminfo")
+    _, found, rest = (b"\n" + _bytes(path)).partition(b"\n%s:" % name.encode())
+    if found:
+        return int(rest.split(maxsplit=1)[0]) * _KIB
     raise ReadingError(f"{path} has no {name}: the host's memory is not known")
 
 
@@ -95,21 +95,16 @@ def _memory_groups(root: Path) -> Iterator[_Group]:
             if not place.is_relative_to(top):
                 break
             if kind[0] == "cgroup2":
-                group = _Group(
-                    place / "memory.max",
-                    place / "memory.current",
-                    place / "memory.stat",
-                    "inactive_file",
-                )
+                names = ("memory.max", "memory.current", b"inactive_file")
             else:
-                group = _Group(
-                    place / "memory.limit_in_bytes",
-                    place / "memory.usage_in_bytes",
-                    place / "memory.stat",
-                    "total_inactive_file",
+                names = (
+                    "memory.limit_in_bytes",
+                    "memory.usage_in_bytes",
+                    b"total_inactive_file",
                 )
-            if group.limit.exists() and group.usage.exists():
-                yield group
+            limit, usage = place / names[0], place / names[1]
+            if limit.exists() and usage.exists():
+                yield _Group(str(limit), str(usage), str(place / "memory.stat"), names[2])
 
 
 def _own_groups(root: Path) -> dict[str, str]:
@@ -122,24 +117,19 @@ def _own_groups(root: Path) -> dict[str, str]:
     return found
 
 
-def _limit(path: Path) -> int | None:
-    text = _text(path).strip()
-    if text == "max" or int(text) >= _NO_LIMIT_V1:
+def _limit(path: str) -> int | None:
+    text = _bytes(path).strip()
+    if text == b"max" or (limit_bytes := int(text)) >= _NO_LIMIT_V1:
         return None
-    return int(text)
+    return limit_bytes
 
 
-def _number(path: Path) -> int:
-    return int(_text(path))
-
-
-def _statistic(path: Path, name: str) -> int:
+def _statistic(path: str, name: bytes) -> int:
     """Return one line of ``memory.stat``; 0 where it is not told, which only makes us stricter."""
-    for line in _lines(path):
-        key, _, value = line.partition(" ")
-        if key == name:
-            return int(value)
-    return 0
+    if not os.path.exists(path):  # noqa: PTH110 - as in _bytes
+        return 0
+    _, found, rest = (b"\n" + _bytes(path)).partition(b"\n%s " % name)
+    return int(rest.split(maxsplit=1)[0]) if found else 0
 
 
 def _lines(path: Path) -> list[str]:
@@ -148,7 +138,13 @@ def _lines(path: Path) -> list[str]:
 
 
 def _text(path: Path) -> str:
+    return _bytes(str(path)).decode("utf-8", "replace")
+
+
+def _bytes(path: str) -> bytes:
+    # Read twenty times a second: a Path and a text stream would take as long as the kernel does.
     try:
-        return path.read_text(encoding="utf-8")
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - see above
+            return file.read()
     except OSError as error:
         raise ReadingError(f"{path} cannot be read: {error.strerror}") from error
