@@ -6,10 +6,12 @@ nothing and imports rich only when something is rendered, so that ``--help`` sta
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TextIO
@@ -73,33 +75,60 @@ class Terminal:
         try:
             sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
             sys.stdout.flush()
-        except BrokenPipeError:
-            # `modelmgr costs show | head` has what it wanted. Python would flush once more at
-            # exit and complain, so give it somewhere to write.
+        except OSError as error:
+            # Python would flush once more at exit and complain, so give it somewhere to write.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # `modelmgr costs show | head` has what it wanted.
+            if not isinstance(error, BrokenPipeError):
+                raise OSError(error.errno, error.strerror, "stdout") from error
 
     def show(self, *renderables: RenderableType) -> None:
         """Render tables and texts to stdout, as wide as it is."""
         console = self.console(sys.stdout)
-        with console.capture() as capture:
-            for renderable in renderables:
-                console.print(renderable)
-        self.out("\n".join(line.rstrip() for line in capture.get().splitlines()))
+        # Not rich's own capture: it touches the stream, whose errors are `out`'s to tell.
+        console.file = page = io.StringIO()
+        for renderable in renderables:
+            console.print(renderable)
+        self.out("\n".join(line.rstrip() for line in page.getvalue().splitlines()))
 
     def tell(self, text: str) -> None:
         """Write a remark to stderr, unless quiet."""
         if not self.quiet:
-            self._err(text)
+            self._err("\n".join(self._wrapped(line, "    ") for line in text.split("\n")))
 
     def warn(self, text: str) -> None:
         """Write a warning to stderr, quiet or not."""
-        self._err(f"{self.styled('warning:', '33;1')} {printable(text)}")
+        self._labelled("warning:", "33;1", text)
 
     def complain(self, text: str) -> None:
         """Write an error to stderr: the first line is what, further lines are what to do."""
-        first, *rest = printable(text).splitlines() or [""]
-        lines = [f"{self.styled('error:', '31;1')} {first}", *(f"       {line}" for line in rest)]
-        self._err("\n".join(lines))
+        self._labelled("error:", "31;1", text)
+
+    def _labelled(self, label: str, code: str, text: str) -> None:
+        indent = " " * (len(label) + 1)
+        lines = (
+            self._wrapped(f"{indent}{line}", indent)
+            for line in printable(text).splitlines() or [""]
+        )
+        message = "\n".join(lines)
+        self._err(f"{self.styled(label, code)} {message[len(indent) :]}")
+
+    def _wrapped(self, line: str, indent: str) -> str:
+        """Break a line between words where a terminal would break it inside one."""
+        if not sys.stderr.isatty():
+            return line  # a log is searched line by line
+        width = self.width(sys.stderr)
+        if len(line) <= width:
+            return line
+        own = line[: len(line) - len(line.lstrip(" "))]
+        return textwrap.fill(
+            line.strip(),
+            width,
+            initial_indent=own,
+            subsequent_indent=own or indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
 
     def styled(self, text: str, code: str) -> str:
         """Return the text for stderr in an SGR style (ECMA-48), bare where there is no colour."""

@@ -74,6 +74,32 @@ def test_diff_as_json_has_every_change_with_its_unit(modelmgr: Program) -> None:
     peak = next(change for change in found["figures"] if change["name"] == "peak_bytes")
     assert (peak["tag"], peak["unit"], peak["change"]) == ("bert-base", "bytes", "changed")
     assert found["removed"] == ["t5-small"]
+    assert (found["kind"], found["schema_version"]) == ("modelmgr.costs-diff", 1)
+
+
+@pytest.mark.usefixtures("old")
+def test_bytes_of_a_machine_are_numbers_in_json(
+    modelmgr: Program, tmp_path: Path, database: CostDatabase
+) -> None:
+    device = msgspec.structs.replace(database.machine.device, total_bytes=77)
+    machine = msgspec.structs.replace(database.machine, device=device)
+    save_costs(msgspec.structs.replace(database, machine=machine), tmp_path / "new.json")
+
+    found = json.loads(modelmgr("costs", "diff", "old.json", "new.json", "--json").stdout)
+
+    # They used to be "12884901888" in quotes.
+    assert found["machine"] == [
+        {"name": "device.total_bytes", "old": database.machine.device.total_bytes, "new": 77}
+    ]
+
+
+@pytest.mark.usefixtures("old", "new")
+def test_merge_as_json_says_what_it_is(modelmgr: Program) -> None:
+    arguments = ("costs", "merge", "old.json", "new.json", "--out", "all.json", "--json")
+    answer = json.loads(modelmgr(*arguments).stdout)
+
+    assert (answer["kind"], answer["schema_version"]) == ("modelmgr.costs-merge", 1)
+    assert answer["origins"]["fresh"] == "new.json"
 
 
 @pytest.mark.usefixtures("old", "new")

@@ -27,6 +27,7 @@ def test_doctor_says_what_profile_would_do(modelmgr: Program) -> None:
 def test_doctor_as_json_has_the_same_facts(modelmgr: Program) -> None:
     checkup = json.loads(modelmgr("doctor", "--device", "host", "--json").stdout)
 
+    assert (checkup["kind"], checkup["schema_version"]) == ("modelmgr.checkup", 1)
     assert checkup["usable"] is True
     assert checkup["device"]["name"] == "host"
     assert 0 < checkup["limit_bytes"] < checkup["device"]["total_bytes"]

@@ -35,6 +35,21 @@ _BROKEN = """\
     loader: python
     target: nothing_of_this_name.models:load
 """
+_RAISES = """\
+  - tag: broken
+    loader: python
+    target: hostile:load
+"""
+_WRONG_CONFIG = """\
+  - tag: broken
+    loader: transformers
+    architecture: bert
+    config: {num_hidden_layers: many}
+"""
+_HOSTILE = """\
+def load():
+    raise ValueError("the weights are:\\n  of another model")
+"""
 _ON_HOST = ("--device", "host", "--budget", "500 MiB")
 
 
@@ -80,6 +95,28 @@ def test_profile_writes_a_database_and_shows_it(modelmgr: Program, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("models")
+def test_a_table_that_cannot_be_shown_does_not_hide_that_the_file_was_written(
+    tmp_path: Path,
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        finished = subprocess.run(  # noqa: S603  # our own program
+            [*COMMAND, "profile", "models.yaml", *_ON_HOST],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+            env=clean_environment(),
+        )
+
+    assert finished.returncode == 2
+    assert finished.stderr.endswith(
+        "costs written to costs.json\nerror: stdout: No space left on device\n"
+    )
+    assert load_costs(tmp_path / "costs.json").models["small"].error is None
+
+
+@pytest.mark.usefixtures("models")
 def test_profile_as_json_prints_the_file_and_exports_beside_it(
     modelmgr: Program, tmp_path: Path
 ) -> None:
@@ -93,6 +130,27 @@ def test_profile_as_json_prints_the_file_and_exports_beside_it(
     with (tmp_path / "c.csv").open(newline="") as file:
         assert [row["batch_size"] for row in csv.DictReader(file)] == ["1", "2"]
     assert "| small |" in (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.parametrize("command", ["profile", "estimate"])
+@pytest.mark.parametrize("flags", [(), ("--quiet",), ("--json",)])
+def test_why_a_model_failed_is_told_once_on_stderr(
+    modelmgr: Program, models: Path, tmp_path: Path, command: str, flags: tuple[str, ...]
+) -> None:
+    # It was told on both streams by profile, and on stdout alone by estimate.
+    failing, reason = {
+        "profile": (_RAISES, "of another model"),
+        "estimate": (_WRONG_CONFIG, "expected int, got str"),
+    }[command]
+    models.write_text(_LIST + failing)
+    (tmp_path / "hostile.py").write_text(_HOSTILE)
+
+    finished = modelmgr(command, "models.yaml", *_ON_HOST, *flags)
+
+    assert finished.returncode != 0
+    assert finished.stderr.count(reason) == 1, finished.stderr
+    assert "broken" in finished.stdout or "error" in finished.stdout
+    assert "--json" in flags or reason not in finished.stdout
 
 
 def test_a_model_that_cannot_fit_ends_with_3_and_the_others_are_measured(
@@ -318,12 +376,16 @@ def test_verify_says_that_a_fresh_database_holds_and_a_wrong_one_does_not(
 
     # AND one whose figures are of another world does not
     plain = json.loads((tmp_path / "costs.json").read_text())
+    small = plain["models"]["small"]
+    small["ledger"]["unaccounted_bytes"] += 999 * MIB - small["peak_bytes"]["value"]
     for name in ("resident_bytes", "peak_bytes"):
-        plain["models"]["small"][name] = {"value": 999 * MIB, "evidence": "exact"}
+        small[name] = {"value": 999 * MIB, "evidence": "exact"}
     (tmp_path / "costs.json").write_text(json.dumps(plain))
     wrong = modelmgr("costs", "verify", "costs.json", "models.yaml", *_ON_HOST, "--json")
     assert wrong.returncode == 1
-    assert json.loads(wrong.stdout)["holds"] is False
+    answer = json.loads(wrong.stdout)
+    assert answer["holds"] is False
+    assert (answer["kind"], answer["schema_version"]) == ("modelmgr.verification", 1)
 
 
 def test_estimate_predicts_without_writing_anything(
@@ -337,7 +399,9 @@ def test_estimate_predicts_without_writing_anything(
     assert shown.returncode == 3  # the large one certainly does not fit
     row = next(line for line in shown.stdout.splitlines() if line.startswith("small")).split()
     assert row[1:4] == ["24.0", "8.0", "declared"]
-    small = json.loads(plain.stdout)["models"]["small"]
+    answer = json.loads(plain.stdout)
+    assert (answer["kind"], answer["schema_version"]) == ("modelmgr.estimates", 1)
+    small = answer["models"]["small"]
     assert plain.returncode == 0
     assert small["weights_bytes"] == 24 * MIB
     assert small["shapes"][1] == {"batch_size": 2, "activation_bytes": 8 * MIB}

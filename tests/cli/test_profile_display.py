@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import msgspec
+import pytest
 from rich.console import Console
 
 from modelmgr.records.costs import CostError, ModelCost
@@ -50,16 +51,19 @@ def _run(*flags: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def _run_on_a_terminal(columns: int) -> tuple[str, str]:
+def _run_on_a_terminal(columns: int, program: str = _SCRIPT) -> tuple[str, str]:
     """Run with stderr on a terminal and return what stdout and the terminal got."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(  # noqa: S603  # our own program
-        [sys.executable, "-c", _SCRIPT],
+        [sys.executable, "-c", program],
         stdout=subprocess.PIPE,
         stderr=theirs,
         text=True,
         env=clean_environment(
-            PYTHONPATH=os.pathsep.join(sys.path), TERM="xterm-256color", COLUMNS=str(columns)
+            PYTHONPATH=os.pathsep.join(sys.path),
+            TERM="xterm-256color",
+            NO_COLOR="" if program is _SCRIPT else "1",
+            COLUMNS=str(columns),
         ),
     ) as process:
         os.close(theirs)
@@ -163,10 +167,50 @@ def test_the_share_done_grows_within_a_model() -> None:
     assert (shares[0], shares[-1]) == (0.0, 0.5)
 
 
-def test_a_failed_model_is_told_with_the_first_line_of_its_reason() -> None:
-    failed = ModelCost(error=CostError(kind="OutOfMemoryError", message="asked for 9 GiB\nmore"))
+def _failed(message: str) -> ModelCost:
+    return ModelCost(error=CostError(kind="OutOfMemoryError", message=message))
 
-    assert finished_line("big", failed, 1) == "big: OutOfMemoryError: asked for 9 GiB"
+
+def test_a_failed_model_is_told_with_its_reason_to_the_end() -> None:
+    # Only the first line was told: "Validation error for field 'num_hidden_layers':" and no more.
+    line = finished_line("big", _failed("Validation error:\n\n    expected int, got 'x'"), 1)
+
+    assert line == "big: OutOfMemoryError: Validation error:\n    expected int, got 'x'"
+
+
+def test_a_reason_of_many_screens_is_told_in_few_lines_the_last_one_among_them() -> None:
+    line = finished_line("big", _failed("\n".join(f"line {n}" for n in range(500))), 1)
+
+    assert len(line.splitlines()) <= 10
+    assert line.startswith("big: OutOfMemoryError: line 0\n")
+    assert line.endswith("line 499")
+    assert "492 lines left out" in line
+
+
+def test_a_reason_is_never_cut_by_the_live_display() -> None:
+    console = Console(file=io.StringIO(), width=40, color_system=None)
+    display = LiveDisplay(console)
+    display.run_started(("big",), device="host", limit_bytes=8 * GIB)
+    display.model_started("big", steps=4)
+
+    with console.capture() as capture:
+        display.model_finished("big", _failed("it asked for nine GiB of the eight that are there"))
+
+    assert " ".join(capture.get().split()).endswith("of the eight that are there")
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_a_message_is_broken_between_words_on_a_terminal(columns: int) -> None:
+    # "go on with the same comman/d and --resume" is what 80 columns used to show.
+    sentence = "interrupted with 1 of 2 models not measured; go on with the same command, --resume"
+    program = f"from modelmgr_cli.terminal import Terminal; Terminal().warn({sentence!r})"
+    _, seen = _run_on_a_terminal(columns, program)
+
+    lines = seen.splitlines()
+    assert " ".join(seen.split()) == f"warning: {sentence}"
+    assert len(lines) > 1
+    assert all(len(line) <= columns for line in lines)
+    assert all(line.startswith("         ") for line in lines[1:])
 
 
 def test_a_sampled_figure_is_marked_in_the_log_too() -> None:

@@ -142,7 +142,7 @@ def test_a_full_disk_behind_stdout_is_told(tmp_path: Path) -> None:
         )
 
     assert finished.returncode == 2
-    assert "No space left on device" in finished.stderr
+    assert finished.stderr == "error: stdout: No space left on device\n"
 
 
 @pytest.mark.parametrize(

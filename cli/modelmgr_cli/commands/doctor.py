@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import typer
 
 from modelmgr_cli.checkup import check_up
@@ -19,7 +20,7 @@ from modelmgr_cli.commands import options
 from modelmgr_cli.lazy import DocCommand
 from modelmgr_cli.outcome import Outcome
 from modelmgr_cli.render.findings import checkup_page
-from modelmgr_cli.render.json import as_json
+from modelmgr_cli.render.json import answer
 from modelmgr_cli.terminal import terminal_of
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -43,7 +44,7 @@ def doctor(
         folder=Path(),
     )
     if json:
-        terminal.out(as_json(checkup))
+        terminal.out(answer("checkup", msgspec.structs.asdict(checkup)))
     else:
         terminal.show(*checkup_page(checkup))
     return Outcome.FINE if checkup.usable else Outcome.NOTHING_MEASURED

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import typer
 
+from modelmgr.errors import ModelmgrError, WorkerError
 from modelmgr.measuring.estimate import ModelEstimate, estimate_models
 from modelmgr.measuring.settings import ProfileSettings
 from modelmgr_cli.commands import options
@@ -25,9 +26,10 @@ from modelmgr_cli.diagnostics import outcome_of_failures
 from modelmgr_cli.lazy import DocCommand
 from modelmgr_cli.outcome import Outcome
 from modelmgr_cli.render.estimates import estimates_as_plain, estimates_page
-from modelmgr_cli.render.json import as_json
+from modelmgr_cli.render.json import answer
 from modelmgr_cli.render.progress import display_for
-from modelmgr_cli.terminal import terminal_of
+from modelmgr_cli.render.reasons import shortened
+from modelmgr_cli.terminal import Terminal, printable, terminal_of
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -56,11 +58,20 @@ def estimate(
     )
     with display_for(terminal) as display:
         estimates = estimate_models(chosen, settings, display)
+    for item in estimates:
+        if item.error is not None:
+            _complain(item.tag, item.error, terminal)
     if json:
-        terminal.out(as_json(estimates_as_plain(estimates)))
+        terminal.out(answer("estimates", estimates_as_plain(estimates)))
     else:
         terminal.show(*estimates_page(estimates, terminal.width(sys.stdout)))
     return _judged(estimates)
+
+
+def _complain(tag: str, error: ModelmgrError, terminal: Terminal) -> None:
+    terminal.complain(f"{tag}: {type(error).__name__}: {shortened(str(error))}")
+    if terminal.debug and isinstance(error, WorkerError) and error.details:
+        terminal.tell(printable(error.details))
 
 
 def _judged(estimates: tuple[ModelEstimate, ...]) -> Outcome:

@@ -148,7 +148,7 @@ def _show(outcome: ProfileOutcome, tags: list[str], terminal: Terminal, *, json:
     # The file may hold models of earlier runs too; the answer is about those asked for.
     asked = {tag: cost for tag, cost in outcome.database.models.items() if tag in tags}
     shown = msgspec.structs.replace(outcome.database, models=asked)
-    terminal.show(*cost_table(shown, terminal.width(sys.stdout)))
+    terminal.show(*cost_table(shown, terminal.width(sys.stdout), reasons=False))
 
 
 def _nothing_measured(out: Path) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
@@ -42,6 +44,19 @@ def difference_page(found: CostDiff, *, hidden: int, above: float) -> list[Rende
         figures = "1 figure" if hidden == 1 else f"{hidden} figures"
         parts.append(Text(f"\n{figures} changed by less than {above:.1%}", style="dim"))
     return parts or [Text("Nothing differs.")]
+
+
+def difference_as_plain(found: CostDiff) -> dict[str, Any]:
+    """Return what JSON shows: every change; sizes of the machine are numbers, as everywhere."""
+    machine = [
+        {"name": each.name, "old": _plain(each.name, each.old), "new": _plain(each.name, each.new)}
+        for each in found.machine
+    ]
+    return {**dataclasses.asdict(found), "machine": machine}
+
+
+def _plain(name: str, text: str | None) -> str | int | None:
+    return int(text) if text is not None and name.endswith("_bytes") else text
 
 
 def merge_page(result: MergeResult, names: Sequence[str]) -> list[RenderableType]:

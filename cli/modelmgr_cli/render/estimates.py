@@ -11,6 +11,7 @@ from rich.text import Text
 from modelmgr.measuring.estimate import ModelEstimate
 from modelmgr.reporting.figures import shape_name
 from modelmgr_cli.render import cells
+from modelmgr_cli.render.reasons import shortened
 from modelmgr_cli.render.rows import Rows
 from modelmgr_cli.terminal import printable
 
@@ -18,7 +19,7 @@ _FITS = {True: "yes", False: "no", None: "?"}
 
 
 def estimates_page(estimates: Sequence[ModelEstimate], width: int) -> list[RenderableType]:
-    """Return the table, what could not be predicted, and a legend."""
+    """Return the table, a legend, and what could not be predicted of models that did not fail."""
     titles = ["model", "weights\nMiB", "activ.\nMiB", "method", "took\ns", "fits"]
     wide = width >= 110
     if wide:
@@ -29,11 +30,11 @@ def estimates_page(estimates: Sequence[ModelEstimate], width: int) -> list[Rende
         report = item.report
         tag = cells.name(item.tag)
         if report is None:
-            reasons.append(_reason(item.tag, str(item.error), "red"))
             rows.append([tag, *[cells.UNKNOWN] * (len(titles) - 2), _FITS[item.fits]])
             continue
         if report.reason is not None:
-            reasons.append(_reason(item.tag, report.reason, "dim"))
+            reason = f"{printable(item.tag)}: {shortened(report.reason)}"
+            reasons.append(Text(reason, style="dim"))
         largest, activation = _largest(item)
         row: list[str | Text] = [
             tag,
@@ -86,7 +87,3 @@ def _largest(item: ModelEstimate) -> tuple[str, int | None]:
         return cells.UNKNOWN, None
     value, shape = max(known, key=lambda pair: pair[0])
     return shape_name(shape), value
-
-
-def _reason(tag: str, text: str, style: str) -> Text:
-    return Text(f"{printable(tag)}: {printable(text)}", style=style)

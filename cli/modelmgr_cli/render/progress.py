@@ -21,6 +21,7 @@ from modelmgr.measuring.observer import ProfileObserver
 from modelmgr.records.costs import ModelCost
 from modelmgr.units import NS_PER_S, format_bytes, format_duration
 from modelmgr_cli.render import cells
+from modelmgr_cli.render.reasons import shortened
 from modelmgr_cli.terminal import Terminal, printable
 
 _REFRESH_PER_S = 8
@@ -144,10 +145,9 @@ class Progress:
 
 
 def finished_line(tag: str, cost: ModelCost, took_ns: int) -> str:
-    """Return one line about a finished model, without its mark."""
+    """Return one line about a finished model without its mark; its whole reason if it failed."""
     if cost.error is not None:
-        first = cost.error.message.splitlines()[0] if cost.error.message else ""
-        return f"{printable(tag)}: {cost.error.kind}: {printable(first)}"
+        return f"{printable(tag)}: {cost.error.kind}: {shortened(cost.error.message)}"
     facts = [
         f"{name} {cells.MARKS[figure.evidence]}{format_bytes(figure.value)}"
         for name, figure in (("resident", cost.resident_bytes), ("peak", cost.peak_bytes))
@@ -208,8 +208,13 @@ class PlainLog:
         """Tell the main figures, or the failure."""
         counter = self._counter()
         took_ns = self._progress.model_finished()
-        mark = "failed" if cost.error is not None else "ok"
-        self._line(f"{counter} {mark} {finished_line(tag, cost, took_ns)}")
+        line = finished_line(tag, cost, took_ns)
+        if cost.error is None:
+            self._line(f"{counter} ok {line}")
+        elif self._terminal.quiet:
+            self._terminal.complain(line)
+        else:
+            self._line(f"{counter} failed " + line.replace("\n", "\n    "))
 
     def noticed(self, message: str) -> None:
         """Warn, quiet or not."""
@@ -276,12 +281,15 @@ class LiveDisplay:
         self._progress.memory_read(used_bytes, limit_bytes)
 
     def model_finished(self, tag: str, cost: ModelCost) -> None:
-        """Leave a line about the model above the display."""
+        """Leave a line about the model, or why it failed, above the display."""
         took_ns = self._progress.model_finished()
-        failed = cost.error is not None
-        mark = ("✗ ", "red") if failed else ("✓ ", "green")
-        line = Text.assemble(mark, finished_line(tag, cost, took_ns))
-        self._console.print(line, overflow="ellipsis", no_wrap=True)
+        line = finished_line(tag, cost, took_ns)
+        if cost.error is None:
+            text = Text.assemble(("✓ ", "green"), line)
+            self._console.print(text, overflow="ellipsis", no_wrap=True)
+        else:  # nowhere else is the reason told: none of it may be cut
+            text = Text.assemble(("✗ ", "red"), line.replace("\n", "\n    "))
+            self._console.print(text)
 
     def noticed(self, message: str) -> None:
         """Leave a warning above the display."""

@@ -28,6 +28,7 @@ from modelmgr.reporting.figures import (
 )
 from modelmgr.units import format_bytes
 from modelmgr_cli.render import cells
+from modelmgr_cli.render.reasons import shortened
 from modelmgr_cli.render.rows import NAME_MIN, Cell, Rows
 from modelmgr_cli.terminal import printable
 
@@ -123,14 +124,20 @@ _LEDGER: tuple[_Column, ...] = (
 )
 
 
-def cost_table(database: CostDatabase, width: int) -> list[RenderableType]:
-    """Return the cost table, the failures below it, and a legend."""
+def cost_table(database: CostDatabase, width: int, *, reasons: bool = True) -> list[RenderableType]:
+    """Return the cost table, a legend, and the failures below it.
+
+    Args:
+        database: what is shown.
+        width: columns of the terminal.
+        reasons: say why models failed; else only which, as the reasons were told already.
+    """
     models = measured_models(database)
     parts: list[RenderableType] = []
     if models:
         columns = _fitting(models, width)
         parts += [_costs(models, columns), _legend(models, columns)]
-    failed = failures(failed_models(database))
+    failed = failures(failed_models(database), reasons=reasons)
     parts += [Text(), *failed] if parts and failed else failed
     return parts or [Text("The database has no models.")]
 
@@ -166,8 +173,8 @@ def ledger_table(database: CostDatabase) -> list[RenderableType]:
     return [table, Text(legend, style="dim")]
 
 
-def failures(models: Mapping[str, ModelCost]) -> list[RenderableType]:
-    """Return why models could not be measured, one paragraph each."""
+def failures(models: Mapping[str, ModelCost], *, reasons: bool = True) -> list[RenderableType]:
+    """Return which models could not be measured, one paragraph each, and why."""
     if not models:
         return []
     what = "1 model was" if len(models) == 1 else f"{len(models)} models were"
@@ -175,8 +182,9 @@ def failures(models: Mapping[str, ModelCost]) -> list[RenderableType]:
     for tag, cost in models.items():
         if cost.error is None:
             continue
-        line = Text.assemble(cells.name(tag), ": ", (cost.error.kind, "red"), ": ")
-        line.append(printable(cost.error.message))
+        line = Text.assemble(cells.name(tag), ": ", (cost.error.kind, "red"))
+        if reasons:
+            line.append(f": {shortened(cost.error.message)}")
         if cost.initial_estimate_bytes is not None:
             line.append("\nits figures are of an earlier run", style="dim")
         parts.append(Padding(line, (0, 0, 0, 2)))

@@ -20,8 +20,8 @@ from modelmgr.records.codec import load_costs
 from modelmgr.records.diff import CostDiff, diff
 from modelmgr_cli.commands import options
 from modelmgr_cli.lazy import DocCommand
-from modelmgr_cli.render.differences import difference_page
-from modelmgr_cli.render.json import as_json
+from modelmgr_cli.render.differences import difference_as_plain, difference_page
+from modelmgr_cli.render.json import answer
 from modelmgr_cli.terminal import terminal_of
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -44,7 +44,9 @@ def differences(
     found = diff(load_costs(old), load_costs(new))
     shown, hidden = _split(found, least)
     if json:
-        terminal.out(as_json({**dataclasses.asdict(shown), "smaller_changes": hidden}))
+        terminal.out(
+            answer("costs-diff", {**difference_as_plain(shown), "smaller_changes": hidden})
+        )
     else:
         terminal.show(*difference_page(shown, hidden=hidden, above=least))
 

@@ -22,7 +22,7 @@ from modelmgr.records.merge import MergeResult, merge
 from modelmgr_cli.commands import options
 from modelmgr_cli.lazy import DocCommand
 from modelmgr_cli.render.differences import describe_difference, merge_page
-from modelmgr_cli.render.json import as_json
+from modelmgr_cli.render.json import answer
 from modelmgr_cli.terminal import Terminal, terminal_of
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -53,7 +53,7 @@ def combine(
     _warn(result, terminal)
     save_costs(result.database, out)
     if json:
-        terminal.out(as_json({"origins": result.origins, "choices": result.choices}))
+        terminal.out(answer("costs-merge", {"origins": result.origins, "choices": result.choices}))
     else:
         terminal.show(*merge_page(result, names))
     terminal.tell(f"{len(result.database.models)} models written to {out}")

@@ -21,7 +21,7 @@ from modelmgr.records.codec import load_costs
 from modelmgr_cli.commands import options
 from modelmgr_cli.lazy import DocCommand
 from modelmgr_cli.outcome import Outcome
-from modelmgr_cli.render.json import as_json
+from modelmgr_cli.render.json import answer
 from modelmgr_cli.render.progress import display_for
 from modelmgr_cli.render.verification import verification_page
 from modelmgr_cli.terminal import terminal_of
@@ -75,7 +75,7 @@ def verify(
             tolerance=options.read_share("--tolerance", tolerance),
         )
     if json:
-        terminal.out(as_json({"holds": outcome.holds, "result": outcome}))
+        terminal.out(answer("verification", {"holds": outcome.holds, "result": outcome}))
     else:
         terminal.show(*verification_page(outcome, total=len(costs.models)))
     return _judged(outcome)
