@@ -134,6 +134,21 @@ _BROKEN: list[tuple[dict[str, Any], str, str]] = [
         "min, median and max must rise",
         "",
     ),
+    ({"resident_bytes": {"value": -5, "evidence": "exact"}}, "resident_bytes is negative", ""),
+    (
+        {
+            "peak_bytes": {"value": 10, "evidence": "exact"},
+            "ledger": {
+                "runtime_bytes": 5,
+                "weights_bytes": None,
+                "activation_bytes": 5,
+                "cache_bytes": 3,
+                "unaccounted_bytes": -4,
+            },
+        },
+        "ledger adds up to 9, and peak_bytes is 10",
+        "measure it again",
+    ),
     (
         {"peak_bytes": {"value": 5, "evidence": "guess"}},
         "cannot be 'guess'",

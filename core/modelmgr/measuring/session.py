@@ -236,11 +236,11 @@ class Session:
             if need_bytes is None or need_bytes <= limit_bytes
         )
         if not kept:
-            least_bytes, dims = min(
+            least_bytes, smallest = min(
                 (need_bytes or 0, describe_dims(dims))
                 for dims, need_bytes in zip(plan.shapes, needs, strict=True)
             )
-            at = f" at {dims}" if dims else ""
+            at = f" at {smallest}" if smallest else ""
             raise DoesNotFitError(
                 f"{tag!r} needs at least {format_bytes(least_bytes)}{at} and the limit of "
                 f"{device.name} is {format_bytes(limit_bytes)}: it was not loaded; "

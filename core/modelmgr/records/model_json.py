@@ -117,12 +117,15 @@ def _check(cost: ModelCost, error: ErrorMaker, base: KeyPath) -> None:
     if interval is not None and interval[0] > interval[1]:
         at = (*base, "interval_95_bytes")
         raise error(at, f"{place_name(at)} runs from {interval[0]} down to {interval[1]}")
+    _check_ledger(cost, error, base)
     for figure in figures(cost):
         measured = figure.measured
         at = (*base, *figure.at)
         if measured is None:
             continue
         if isinstance(measured, MeasuredBytes):
+            if min(measured.value, *measured.samples, 0) < 0:
+                raise error(at, f"{place_name(at)} is negative: no memory is")
             interval = measured.interval_95
             if interval is not None and interval[0] > interval[1]:
                 raise error(
@@ -135,3 +138,19 @@ def _check(cost: ModelCost, error: ErrorMaker, base: KeyPath) -> None:
                 f"{place_name(at)}: min, median and max must rise from 0, not "
                 f"{measured.min}, {measured.median}, {measured.max}",
             )
+
+
+def _check_ledger(cost: ModelCost, error: ErrorMaker, base: KeyPath) -> None:
+    """Refuse lines that do not add up to the peak; an unknown line counts as nothing."""
+    ledger, peak = cost.ledger, cost.peak_bytes
+    if ledger is None or peak is None or ledger.unaccounted_bytes is None:
+        return
+    at = (*base, "ledger")
+    lines: dict[str, int | None] = msgspec.structs.asdict(ledger)
+    total_bytes = sum(line for line in lines.values() if line is not None)
+    if total_bytes != peak.value:
+        raise error(
+            at,
+            f"{place_name(at)} adds up to {total_bytes}, and peak_bytes is {peak.value}",
+            hint="measure it again with 'modelmgr profile'",
+        )
