@@ -52,7 +52,7 @@ def test_show_of_an_unknown_model_names_the_nearest(modelmgr: Program, costs: Pa
 
     assert finished.returncode == 2
     assert finished.stdout == ""
-    assert "no model 't5-smal'" in finished.stderr
+    assert "costs.json has no model 't5-smal'" in finished.stderr
     assert "Did you mean 't5-small'?" in finished.stderr
 
 
@@ -107,7 +107,7 @@ def test_export_of_an_unknown_format_names_the_nearest(modelmgr: Program, costs:
         (b"", "empty"),
         (b'{"kind": "modelmgr.costs", "schema_version": 1, "mod', ""),
         (b'{"kind": "modelmgr.costs", "schema_version": 99}', "newer modelmgr"),
-        (b"models: [yaml]", ""),
+        (b"models: [yaml]", "a cost database was expected"),
     ],
 )
 def test_what_is_no_database_is_refused_in_one_message(

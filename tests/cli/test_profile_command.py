@@ -195,6 +195,8 @@ def test_a_target_that_does_not_import_is_refused_in_one_message(
         (("--export", "cvs"), ("--export", "'cvs'", "'csv'")),
         (("--export", "csv=nowhere/x.csv"), ("--export", "nowhere")),
         (("--device", "cuda:99"), ("cuda:99", "host")),
+        # It was offered by the refusal of another one, and refused itself.
+        (("--device", "fixed:1 GiB"), ("--device", "'fixed:1 GiB'", "devices here: auto, host")),
         (("--device-isolation-action", "ignore"), ("--device-isolation-action",)),
         (("--no-such-flag",), ("--no-such-flag",)),
     ],

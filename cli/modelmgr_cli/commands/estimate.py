@@ -47,6 +47,7 @@ def estimate(
 ) -> Outcome:
     """Guess and show."""
     terminal = terminal_of(context)
+    options.check_device(device)
     chosen = options.choose_models(models, only)
     budget_bytes = options.read_size("--budget", budget)
     settings = ProfileSettings(

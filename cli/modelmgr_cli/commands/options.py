@@ -13,8 +13,10 @@ from typing import Annotated, Literal, TypeVar
 
 import typer
 
-from modelmgr.errors import UsageError
+from modelmgr.devices.nvml import list_devices
+from modelmgr.errors import InputError, UsageError
 from modelmgr.records.codec import load_costs
+from modelmgr.records.costs import CostDatabase
 from modelmgr.units import parse_bytes, parse_duration_ns, parse_fraction
 from modelmgr.workload.model_list import read_model_list
 from modelmgr.workload.model_spec import ModelSpec
@@ -137,6 +139,37 @@ def check_output(path: Path, option: str) -> None:
         raise UsageError(f"{option}: the folder {folder} cannot be written\nchoose another one")
     if path.exists() and not os.access(path, os.W_OK):
         raise UsageError(f"{option}: {path} cannot be written\nchoose another file")
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that is not here, or that nothing can be measured on.
+
+    Raises:
+        UsageError: names the devices there are.
+        DeviceError: the driver cannot say which there are.
+    """
+    cuda = [device.name for device in list_devices()]
+    known = ["auto", "host", *(["cuda"] if cuda else []), *cuda]
+    if name not in known:
+        raise UsageError(
+            f"--device: there is no device {name!r} to measure on\ndevices here: {', '.join(known)}"
+        )
+
+
+def load_database(path: Path) -> CostDatabase:
+    """Read a cost database; of what is none at all, say what was expected."""
+    try:
+        return load_costs(path)
+    except InputError as error:
+        if error.hint is not None or not error.problem.startswith("not JSON"):
+            raise
+        raise InputError(
+            error.problem,
+            path=error.path,
+            line=error.line,
+            column=error.column,
+            hint="a cost database was expected: the JSON file that modelmgr profile writes",
+        ) from error
 
 
 def keep_apart(

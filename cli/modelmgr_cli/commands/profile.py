@@ -113,7 +113,8 @@ def profile(
     exports = options.read_exports(
         export, out, {**inputs, "--out": out, "the journal": journal_path(out)}
     )
-    # A device that is not there is refused before a journal is begun beside the output.
+    options.check_device(device)
+    # A device that cannot be read is refused before a journal is begun beside the output.
     open_reader(device, budget_bytes=budget_bytes, slack=settings.slack).close()
     try:
         with display_for(terminal) as display:

@@ -133,7 +133,8 @@ class Progress:
 
     def memory_read(self, used_bytes: int, limit_bytes: int) -> None:
         """Keep the last and the highest use."""
-        self.used_bytes, self.limit_bytes = used_bytes, limit_bytes
+        # What is read is against all of the device; the run's own limit may be lower.
+        self.used_bytes, self.limit_bytes = used_bytes, self.limit_bytes or limit_bytes
         self.highest_bytes = max(self.highest_bytes, used_bytes)
 
     def model_finished(self) -> int:

@@ -16,7 +16,6 @@ from typing import Annotated
 
 import typer
 
-from modelmgr.records.codec import load_costs
 from modelmgr.records.diff import CostDiff, diff
 from modelmgr_cli.commands import options
 from modelmgr_cli.lazy import DocCommand
@@ -41,7 +40,7 @@ def differences(
     """Compare and show."""
     terminal = terminal_of(context)
     least = options.read_share("--above", above)
-    found = diff(load_costs(old), load_costs(new))
+    found = diff(options.load_database(old), options.load_database(new))
     shown, hidden = _split(found, least)
     if json:
         terminal.out(

@@ -15,7 +15,6 @@ from typing import Annotated
 import typer
 
 from modelmgr.records.atomic_files import write_atomically
-from modelmgr.records.codec import load_costs
 from modelmgr_cli.commands import options
 from modelmgr_cli.commands.exporting import exported
 from modelmgr_cli.lazy import DocCommand
@@ -36,7 +35,7 @@ def export(
 ) -> None:
     """Read, turn, write."""
     terminal = terminal_of(context)
-    text = exported(load_costs(database), options.read_format("FORMAT", form))
+    text = exported(options.load_database(database), options.read_format("FORMAT", form))
     if out is None:
         terminal.out(text)
         return

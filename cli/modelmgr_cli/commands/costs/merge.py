@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from modelmgr.errors import UsageError
-from modelmgr.records.codec import load_costs, save_costs
+from modelmgr.records.codec import save_costs
 from modelmgr.records.merge import MergeResult, merge
 from modelmgr_cli.commands import options
 from modelmgr_cli.lazy import DocCommand
@@ -49,7 +49,7 @@ def combine(
             "name it among them, choose another file, or replace it with --force"
         )
     names = [str(path) for path in databases]
-    result = merge([load_costs(path) for path in databases], names=names)
+    result = merge([options.load_database(path) for path in databases], names=names)
     _warn(result, terminal)
     save_costs(result.database, out)
     if json:

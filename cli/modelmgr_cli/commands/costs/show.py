@@ -12,13 +12,14 @@ the peak of each model goes. The table has as many columns as the terminal is wi
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
 
 from modelmgr.errors import UsageError
-from modelmgr.records.codec import encode_costs, load_costs
+from modelmgr.records.codec import encode_costs
 from modelmgr.records.costs import CostDatabase
 from modelmgr_cli.commands import options
 from modelmgr_cli.lazy import DocCommand, nearest
@@ -42,7 +43,7 @@ def show(
 ) -> None:
     """Read and show it."""
     terminal = terminal_of(context)
-    costs = _only(load_costs(database), tags or [])
+    costs = _only(options.load_database(database), tags or [], database)
     width = terminal.width(sys.stdout)
     if json:
         terminal.out(encode_costs(costs).decode())
@@ -55,12 +56,10 @@ def show(
         terminal.show(origin(costs), *cost_table(costs, width))
 
 
-def _only(costs: CostDatabase, tags: list[str]) -> CostDatabase:
+def _only(costs: CostDatabase, tags: list[str], path: Path) -> CostDatabase:
     for tag in tags:
         if tag not in costs.models:
-            raise UsageError(
-                f"the database has no model {tag!r}\n{nearest(tag, costs.models, 'Models')}"
-            )
+            raise UsageError(f"{path} has no model {tag!r}\n{nearest(tag, costs.models, 'Models')}")
     if not tags:
         return costs
     return msgspec.structs.replace(costs, models={tag: costs.models[tag] for tag in tags})

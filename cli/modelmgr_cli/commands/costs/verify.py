@@ -17,7 +17,6 @@ import typer
 
 from modelmgr.measuring.settings import ProfileSettings
 from modelmgr.measuring.verify import VerifyOutcome, verify_costs
-from modelmgr.records.codec import load_costs
 from modelmgr_cli.commands import options
 from modelmgr_cli.lazy import DocCommand
 from modelmgr_cli.outcome import Outcome
@@ -53,7 +52,8 @@ def verify(
 ) -> Outcome:
     """Measure and compare."""
     terminal = terminal_of(context)
-    costs = load_costs(database)
+    options.check_device(device)
+    costs = options.load_database(database)
     chosen = options.choose_models(models, only)
     budget_bytes = options.read_size("--budget", budget)
     settings = ProfileSettings(
