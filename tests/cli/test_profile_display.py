@@ -199,6 +199,18 @@ def test_a_reason_is_never_cut_by_the_live_display() -> None:
     assert " ".join(capture.get().split()).endswith("of the eight that are there")
 
 
+def test_no_figure_of_a_finished_model_is_cut_by_the_live_display() -> None:
+    console = Console(file=io.StringIO(), width=40, color_system=None)
+    display = LiveDisplay(console)
+    display.run_started(("bert",), device="host", limit_bytes=8 * GIB)
+    display.model_started("bert", steps=4)
+
+    with console.capture() as capture:
+        display.model_finished("bert", make_cost(417.6, 171.3, 145.1))
+
+    assert "peak 738.6 MiB, load 1.23 s, took" in " ".join(capture.get().split())
+
+
 @pytest.mark.parametrize("columns", [40, 80])
 def test_a_message_is_broken_between_words_on_a_terminal(columns: int) -> None:
     # "go on with the same comman/d and --resume" is what 80 columns used to show.

@@ -287,10 +287,9 @@ class LiveDisplay:
         line = finished_line(tag, cost, took_ns)
         if cost.error is None:
             text = Text.assemble(("✓ ", "green"), line)
-            self._console.print(text, overflow="ellipsis", no_wrap=True)
-        else:  # nowhere else is the reason told: none of it may be cut
+        else:
             text = Text.assemble(("✗ ", "red"), line.replace("\n", "\n    "))
-            self._console.print(text)
+        self._console.print(text)  # it wraps: no figure and no reason may be cut
 
     def noticed(self, message: str) -> None:
         """Leave a warning above the display."""
