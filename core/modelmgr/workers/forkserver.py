@@ -21,7 +21,6 @@ import signal
 import socket
 import sys
 import traceback
-from types import FrameType
 from typing import Any, NoReturn
 
 from modelmgr.devices.process_tree import child_pids
@@ -40,6 +39,7 @@ from modelmgr.workers.server_protocol import (
 
 _MAX_REASON = 500
 _SENT_WITH_FORK = 2  # the socket and the output pipe
+_MAX_SIGNALS = 4096
 _CHILD_BROKEN = 70  # exit status: an error of ours in the worker (EX_SOFTWARE)
 
 
@@ -59,18 +59,12 @@ def main(arguments: list[str]) -> NoReturn:
                 server_protocol.send(end, ServerReady(missing=_import_all(order.modules)))
             # An import may hang in native code, where only SIGKILL ends it; from here on there is
             # time to end the workers' children too.
-            signal.signal(signal.SIGTERM, _end)
+            server = _Server(end)
             process_control.tie_to_parent(launcher_pid, signal.SIGTERM)
-            _Server(end).serve()
+            server.serve()
         except (EOFError, BrokenPipeError):
             pass
     os._exit(0)  # frameworks take long to tear down, and nothing is worth saving
-
-
-def _end(number: int, frame: FrameType | None) -> NoReturn:
-    del frame
-    signal.signal(number, signal.SIG_IGN)
-    raise EOFError("the launcher is gone")
 
 
 def _import_all(modules: tuple[str, ...]) -> dict[str, str]:
@@ -95,12 +89,23 @@ class _Server:
         self._workers: dict[int, int] = {}  # pidfd to pid
         self._selector = selectors.DefaultSelector()
         self._selector.register(end, selectors.EVENT_READ)
+        # A signal is read like an order: an exception out of its handler could come in the middle
+        # of ending the workers.
+        self._signalled, self._signal = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._selector.register(self._signalled, selectors.EVENT_READ)
+        signal.set_wakeup_fd(self._signal, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, lambda _number, _frame: None)
 
     def serve(self) -> None:
         """Serve until the launcher closes the socket, then end every worker."""
         try:
             while True:
                 for key, _ in self._selector.select():
+                    if key.fd == self._signalled:
+                        # A framework may have handlers of its own: their signals come here too.
+                        if signal.SIGTERM in os.read(self._signalled, _MAX_SIGNALS):
+                            return
+                        continue
                     if key.fileobj is self._end:
                         order, descriptors = server_protocol.receive_order(self._end)
                         if isinstance(order, Fork):
@@ -119,19 +124,15 @@ class _Server:
             return
         connection, log = descriptors
         server_pid = os.getpid()
-        # The new process must not take the launcher's end for its own.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             pid = os.fork()
         except OSError as error:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             self._refuse(order, descriptors, error)
             return
         if pid == 0:
+            signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             self._become_worker(server_pid, connection, log)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         try:
             # Opened before anything is reaped, so it names this worker and no later process.
             pidfd = os.pidfd_open(pid)
@@ -165,7 +166,7 @@ class _Server:
             os.close(log)
             self._selector.close()
             self._end.close()
-            server_protocol.close_all(list(self._workers))
+            server_protocol.close_all([self._signalled, self._signal, *self._workers])
             _draw_own_random_numbers()
             status = child.run(connection, server_pid)
         except BaseException:  # noqa: BLE001 - a worker must never go on as a second server
