@@ -476,3 +476,27 @@ def test_a_close_that_hangs_is_noted_and_its_time_out_is_no_figure(tmp_path: Pat
     assert any("close() did not end" in note for note in cost.notes)
     assert cost.unload is not None
     assert cost.unload.reclaim_ns is None
+
+
+def test_weights_that_a_loader_does_not_count_are_the_growth_over_its_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "uncounted.py").write_text(
+        "class Model:\n    def __init__(self): self.pages = bytearray(b'x') * (50 << 20)\n"
+        "    def infer(self, batch): return batch\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    model = ModelSpec(
+        tag="a",
+        loader="python",
+        target="uncounted:Model",
+        input={"batch_size": (1,)},
+        repeats=1,
+    )
+    settings = host(tmp_path / "costs.json", estimate=False)
+    cost = profile_models([model], settings, RecordingObserver()).database.models["a"]
+    assert cost.error is None
+    assert cost.ledger is not None
+    assert cost.ledger.weights_bytes is not None
+    assert abs(cost.ledger.weights_bytes - 50 * MIB) < 2 * MIB
+    assert any("grew by over the load" in note for note in cost.notes)

@@ -18,6 +18,7 @@ from modelmgr.measuring.stability import batches_still_needed
 from modelmgr.measuring.worker_copy import WorkerCopy
 
 _WARMUPS = 1
+_GROWTH_NOTE = "weights are what the process grew by over the load: the loader does not count them"
 
 
 class Deadline:
@@ -99,9 +100,15 @@ def measure_copy(
         step(plan.shape_step(shape.dims, "latency", repeat))
         shapes[position] = _with_latency(shape, copy, gauge, seed=seed, deadline=deadline)
     report = load.report
+    weights_bytes = report.weights_bytes
+    notes: tuple[str, ...] = ()
+    if weights_bytes is None and load.loaded_bytes is not None and load.start_bytes:
+        weights_bytes = max(0, load.loaded_bytes - load.start_bytes)
+        notes = (_GROWTH_NOTE,)
     return RepeatSample(
         runtime_bytes=runtime_bytes,
-        weights_bytes=report.weights_bytes,
+        weights_bytes=weights_bytes,
+        notes=notes,
         loaded_bytes=load.loaded_bytes,
         resident_bytes=resident_bytes,
         load_peak_bytes=load.peak_bytes,
