@@ -44,7 +44,7 @@ class NvmlProbe:
         )
         self.pid = self._process.pid
 
-    def ask(self, do: str, **arguments: object) -> Any:  # noqa: ANN401 - JSON, whatever was asked
+    def ask(self, do: str, **arguments: object) -> Any:
         """Run a command and return its answer; raise ProbeError where the process raised."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None

@@ -58,7 +58,7 @@ def estimate(
         timeout_s=options.read_seconds("--timeout", timeout),
     )
     with display_for(terminal) as display:
-        estimates = estimate_models(chosen, settings, display)
+        estimates = estimate_models(chosen.models, settings, display, places=chosen.places)
     for item in estimates:
         if item.error is not None:
             _complain(item.tag, item.error, terminal)

@@ -18,8 +18,8 @@ from modelmgr.errors import InputError, UsageError
 from modelmgr.records.codec import load_costs
 from modelmgr.records.costs import CostDatabase
 from modelmgr.units import parse_bytes, parse_duration_ns, parse_fraction
+from modelmgr.workload import model_list
 from modelmgr.workload.model_list import read_model_list
-from modelmgr.workload.model_spec import ModelSpec
 from modelmgr_cli.lazy import nearest
 
 _Value = TypeVar("_Value")
@@ -121,10 +121,10 @@ def read_share(option: str, text: str) -> float:
     return read_value(option, text, parse_fraction)
 
 
-def choose_models(path: Path, only: Sequence[str] | None) -> tuple[ModelSpec, ...]:
+def choose_models(path: Path, only: Sequence[str] | None) -> model_list.ModelList:
     """Read a model list and return what ``--only`` names, in its order; all without it."""
     models = read_model_list(path)
-    return (models.only(only) if only else models).models
+    return models.only(only) if only else models
 
 
 def check_output(path: Path, option: str) -> None:

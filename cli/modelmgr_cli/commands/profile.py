@@ -118,11 +118,11 @@ def profile(
     open_reader(device, budget_bytes=budget_bytes, slack=settings.slack).close()
     try:
         with display_for(terminal) as display:
-            outcome = profile_models(chosen, settings, display)
+            outcome = profile_models(chosen.models, settings, display, places=chosen.places)
     except KeyboardInterrupt:
         terminal.warn(_ended_at_once(out))
         return Outcome.INTERRUPTED
-    tags = [model.tag for model in chosen]
+    tags = [model.tag for model in chosen.models]
     if outcome.interrupted and not outcome.written:
         terminal.warn(_nothing_measured(out))
         return Outcome.INTERRUPTED

@@ -68,11 +68,12 @@ def verify(
     with display_for(terminal) as display:
         outcome = verify_costs(
             costs,
-            chosen,
+            chosen.models,
             settings,
             display,
             sample=None if only else sample,
             tolerance=options.read_share("--tolerance", tolerance),
+            places=chosen.places,
         )
     if json:
         terminal.out(answer("verification", {"holds": outcome.holds, "result": outcome}))
