@@ -12,7 +12,7 @@ from modelmgr.measuring.ledger import (
     model_growth_bytes,
     repeat_ledger,
 )
-from modelmgr.measuring.samples import RepeatSample, ShapeSample
+from modelmgr.measuring.samples import RepeatSample, ShapeSample, with_descendants
 
 MIB = 1024**2
 SIZES = st.integers(min_value=0, max_value=2**45)
@@ -74,6 +74,19 @@ def test_one_process_is_split_into_what_each_line_says() -> None:
     assert ledger.cache_bytes == 77 * MIB  # 780 - (603 + 100)
     assert ledger.unaccounted_bytes == 3 * MIB  # 603 - 200 - 400: held, and explained by no line
     assert ledger_total_bytes(ledger) == 780 * MIB
+
+
+def test_what_the_models_own_processes_hold_is_unaccounted_and_in_no_other_line() -> None:
+    alone = sample(shapes=(shape(603 * MIB, 100 * MIB, 780 * MIB),))
+    joined = with_descendants(alone, processes=2, held_bytes=50 * MIB)
+    before, after = repeat_ledger(alone), repeat_ledger(joined)
+    assert before is not None
+    assert before.unaccounted_bytes is not None
+    assert after is not None
+    assert after.unaccounted_bytes == before.unaccounted_bytes + 50 * MIB
+    assert (after.activation_bytes, after.cache_bytes) == (100 * MIB, 77 * MIB)
+    assert joined.resident_bytes == 651 * MIB
+    assert joined.peak_bytes == ledger_total_bytes(after) == 830 * MIB
 
 
 def test_the_growth_to_compare_with_true_weights_leaves_the_runtime_out() -> None:

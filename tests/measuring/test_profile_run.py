@@ -500,3 +500,41 @@ def test_weights_that_a_loader_does_not_count_are_the_growth_over_its_load(
     assert cost.ledger.weights_bytes is not None
     assert abs(cost.ledger.weights_bytes - 50 * MIB) < 2 * MIB
     assert any("grew by over the load" in note for note in cost.notes)
+
+
+def test_a_models_own_processes_are_in_its_figures_which_are_sampled_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "parenting.py").write_text(
+        "import subprocess, sys\n"
+        "HOLD = \"p = bytearray(b'x') * (50 << 20); print(flush=True); input()\"\n"
+        "class Model:\n"
+        "    def __init__(self):\n"
+        "        self.child = subprocess.Popen([sys.executable, '-c', HOLD],\n"
+        "            stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+        "        self.child.stdout.readline()\n"
+        "    def infer(self, batch): return batch\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    model = ModelSpec(
+        tag="a",
+        loader="python",
+        target="parenting:Model",
+        input={"batch_size": (1,)},
+        repeats=1,
+    )
+    settings = host(tmp_path / "costs.json", estimate=False)
+    cost = profile_models([model], settings, RecordingObserver()).database.models["a"]
+    assert cost.error is None
+    for figure in (cost.resident_bytes, cost.load_peak_bytes, cost.peak_bytes):
+        assert figure is not None
+        assert figure.evidence == "sampled"
+        assert figure.value > 50 * MIB
+    assert cost.ledger is not None
+    assert cost.ledger.unaccounted_bytes is not None
+    assert cost.ledger.unaccounted_bytes > 45 * MIB
+    assert ledger_total_bytes(cost.ledger) == value(cost.peak_bytes)
+    assert cost.copies is not None
+    assert value(cost.copies.second_copy_bytes) > 50 * MIB
+    told = "starts 1 process of its own, which held "
+    assert any(note.startswith(told) for note in cost.notes)

@@ -20,7 +20,7 @@ from modelmgr.measuring.summary import summarise_bytes, summarise_duration
 from modelmgr.records.costs import Copies, CostError, ModelCost, ShapeCost, Unload
 from modelmgr.records.devices import DeviceDescription
 from modelmgr.records.measured import Evidence, MeasuredBytes, MeasuredDuration
-from modelmgr.units import NS_PER_S
+from modelmgr.units import NS_PER_S, format_bytes
 from modelmgr.workers.reports import EstimateReport
 
 
@@ -61,6 +61,9 @@ def assemble_cost(
     Raises:
         MeasurementError: no process told how much memory it used.
     """
+    most = max(samples, key=lambda sample: sample.descendant_bytes, default=None)
+    if most is not None and most.descendant_bytes > 0:
+        evidence = _with_descendants(evidence, most)
     peaks = _known(sample.peak_bytes for sample in samples)
     peak = _bytes(peaks, evidence.peak)
     if peak is None:
@@ -131,6 +134,22 @@ def _shapes(samples: Sequence[RepeatSample], evidence: Evidence) -> tuple[ShapeC
             )
         )
     return tuple(costs)
+
+
+def _with_descendants(evidence: FigureEvidence, most: RepeatSample) -> FigureEvidence:
+    """Return the evidence for a model with processes of its own: no peak of theirs is exact."""
+    many = "1 process" if most.descendants == 1 else f"{most.descendants} processes"
+    note = (
+        f"starts {many} of its own, which held {format_bytes(most.descendant_bytes)}: sampled "
+        "before and after each shape, not limited by the budget"
+    )
+    return msgspec.structs.replace(
+        evidence,
+        resident="sampled",
+        load_peak="sampled",
+        peak="sampled",
+        notes=(*evidence.notes, note),
+    )
 
 
 def _throughput(dims: Mapping[str, int], latency: MeasuredDuration | None) -> float | None:

@@ -19,12 +19,16 @@ Phase = Literal["memory", "latency"]
 
 
 class LoadFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """A load, as a gauge saw it; ``start_bytes`` is the copy's use before the model."""
+    """A load, as a gauge saw it; ``start_bytes`` is the copy's use before the model.
+
+    ``descendant_bytes`` is what the model's own processes held after it, in no other figure here.
+    """
 
     report: LoadReport
     start_bytes: int | None
     loaded_bytes: int | None
     peak_bytes: int | None
+    descendant_bytes: int = 0
 
 
 class RestFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,12 +42,14 @@ class RunFigures(msgspec.Struct, frozen=True, kw_only=True):
     """One run of a shape: use right before its batches, the highest while they ran, the rise.
 
     ``activation_bytes`` is the rise from the one to the other, by the better witness there is.
+    ``descendant_bytes`` is what the model's own processes held, in no other figure here.
     """
 
     report: ShapeReport
     before_bytes: int | None
     peak_bytes: int | None
     activation_bytes: int | None
+    descendant_bytes: int = 0
 
 
 class Gauge(Protocol):

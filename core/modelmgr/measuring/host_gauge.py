@@ -1,7 +1,8 @@
 """A copy's host memory: the kernel's own figures of its worker process.
 
 Resident and peak (VmHWM after a reset) are exact, and the process is its own, so no neighbour is
-in them.
+in them. Processes that the model starts itself have no kernel's peak: the worker samples them, and
+they stand apart.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class HostGauge:
             start_bytes=report.before.resident_bytes,
             loaded_bytes=report.after.resident_bytes,
             peak_bytes=report.after.peak_bytes,
+            descendant_bytes=report.descendant_bytes,
         )
 
     def rest(self, worker: Worker, load: LoadFigures) -> RestFigures:
@@ -67,6 +69,7 @@ class HostGauge:
             before_bytes=report.before.resident_bytes,
             peak_bytes=report.after.peak_bytes,
             activation_bytes=max(0, report.after.peak_bytes - report.before.resident_bytes),
+            descendant_bytes=report.descendant_bytes,
         )
 
     def further_copy(self, worker: Worker, load: LoadFigures) -> int | None:

@@ -18,6 +18,8 @@ For one process, with the shape L of the largest activation:
                  remainder by definition: it is what the process holds before L's batches beyond
                  runtime and weights (buffers of the framework, modules imported by the load, pages
                  of the interpreter), and it is negative where two lines count the same page.
+                 What processes hold that the model started itself is here too: it is part of the
+                 use and of the peak, and whether it is weights or anything else nobody can tell.
 
     runtime + weights + activation + cache + unaccounted = peak
 

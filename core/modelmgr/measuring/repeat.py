@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 
 from modelmgr.errors import WorkerTimeoutError
-from modelmgr.measuring.gauges import Gauge
+from modelmgr.measuring.gauges import Gauge, RunFigures
 from modelmgr.measuring.plan import ModelPlan
-from modelmgr.measuring.samples import RepeatSample, ShapeSample
+from modelmgr.measuring.samples import RepeatSample, ShapeSample, with_descendants
 from modelmgr.measuring.stability import batches_still_needed
 from modelmgr.measuring.worker_copy import WorkerCopy
 
@@ -73,6 +73,7 @@ def measure_copy(
     """
     worker, load = copy.worker, copy.figures
     resident_bytes, runtime_bytes = load.loaded_bytes, load.start_bytes
+    held: list[tuple[int, int]] = [(load.descendant_bytes, load.report.descendants)]
     shapes: list[ShapeSample] = []
     for dims in plan.shapes:
         step(plan.shape_step(dims, "memory", repeat))
@@ -85,6 +86,7 @@ def measure_copy(
             seed=seed,
             timeout_s=deadline.remaining_s(),
         )
+        held.append((run.descendant_bytes, run.report.descendants))
         if not shapes:
             rest = gauge.rest(worker, load)
             resident_bytes, runtime_bytes = rest.resident_bytes, rest.runtime_bytes
@@ -98,14 +100,15 @@ def measure_copy(
         )
     for position, shape in enumerate(shapes):
         step(plan.shape_step(shape.dims, "latency", repeat))
-        shapes[position] = _with_latency(shape, copy, gauge, seed=seed, deadline=deadline)
+        shapes[position], runs = _with_latency(shape, copy, gauge, seed=seed, deadline=deadline)
+        held += ((run.descendant_bytes, run.report.descendants) for run in runs)
     report = load.report
     weights_bytes = report.weights_bytes
     notes: tuple[str, ...] = ()
     if weights_bytes is None and load.loaded_bytes is not None and load.start_bytes:
         weights_bytes = max(0, load.loaded_bytes - load.start_bytes)
         notes = (_GROWTH_NOTE,)
-    return RepeatSample(
+    sample = RepeatSample(
         runtime_bytes=runtime_bytes,
         weights_bytes=weights_bytes,
         notes=notes,
@@ -117,14 +120,16 @@ def measure_copy(
         fingerprint=report.fingerprint,
         packages=report.packages,
     )
+    held_bytes, processes = max(held)
+    return with_descendants(sample, processes=processes, held_bytes=held_bytes)
 
 
 def _with_latency(
     shape: ShapeSample, copy: WorkerCopy, gauge: Gauge, *, seed: int, deadline: Deadline
-) -> ShapeSample:
-    """Return the sample with its latencies, measured until they are stable."""
+) -> tuple[ShapeSample, list[RunFigures]]:
+    """Return the sample with its latencies, measured until they are stable, and the runs."""
     latencies: list[int] = []
-    peaks: list[int] = []
+    runs: list[RunFigures] = []
     while count := batches_still_needed(latencies):
         run = gauge.run(
             copy.worker,
@@ -136,9 +141,9 @@ def _with_latency(
             timeout_s=deadline.remaining_s(),
         )
         latencies += run.report.latencies_ns
-        if run.peak_bytes is not None:
-            peaks.append(run.peak_bytes)
-    return ShapeSample(
+        runs.append(run)
+    peaks = [run.peak_bytes for run in runs if run.peak_bytes is not None]
+    measured = ShapeSample(
         dims=shape.dims,
         before_bytes=shape.before_bytes,
         activation_bytes=shape.activation_bytes,
@@ -146,13 +151,14 @@ def _with_latency(
         latencies_ns=tuple(latencies),
         tensor_peak_bytes=shape.tensor_peak_bytes,
     )
+    return measured, runs
 
 
 def measure_second_copy(
     second: WorkerCopy, plan: ModelPlan, gauge: Gauge, *, seed: int, deadline: Deadline
 ) -> int | None:
     """Run one batch in a second copy, so that its weights are touched; return what it costs."""
-    gauge.run(
+    run = gauge.run(
         second.worker,
         plan.shapes[0],
         phase="memory",
@@ -161,4 +167,7 @@ def measure_second_copy(
         seed=seed,
         timeout_s=deadline.remaining_s(),
     )
-    return gauge.further_copy(second.worker, second.figures)
+    own_bytes = gauge.further_copy(second.worker, second.figures)
+    if own_bytes is None:
+        return None
+    return own_bytes + max(run.descendant_bytes, second.figures.descendant_bytes)

@@ -48,6 +48,9 @@ class RepeatSample(msgspec.Struct, frozen=True, kw_only=True):
         load_ns: the loader's own time.
         shapes: in the list's order.
         reclaim_ns: from the unload's start until the process is gone and the memory is back.
+        descendants: processes that the model started itself, where they held the most.
+        descendant_bytes: the most that they held in any sample; part of every figure above but
+            ``runtime_bytes``, ``weights_bytes`` and the shapes' activations.
         residue_bytes: the device's use after the unload above the use before the load.
         second_copy_bytes: what a second copy took while this one was held.
         fingerprint: of the model, as the loader gives it.
@@ -62,6 +65,8 @@ class RepeatSample(msgspec.Struct, frozen=True, kw_only=True):
     load_peak_bytes: int | None
     load_ns: int
     shapes: tuple[ShapeSample, ...]
+    descendants: int = 0
+    descendant_bytes: int = 0
     reclaim_ns: int | None = None
     residue_bytes: int | None = None
     second_copy_bytes: int | None = None
@@ -87,3 +92,32 @@ class RepeatSample(msgspec.Struct, frozen=True, kw_only=True):
         if self.resident_bytes is not None:
             peaks.append(self.resident_bytes)
         return max(peaks, default=None)
+
+
+def with_descendants(sample: RepeatSample, *, processes: int, held_bytes: int) -> RepeatSample:
+    """Return a worker's own sample with what the model's own processes held on top, bytes.
+
+    The same figure everywhere, the most that was seen: they are sampled between batches only, so
+    their share of one shape's rise is not known, and activations stay the worker's own.
+    """
+
+    def more(own_bytes: int | None) -> int | None:
+        return None if own_bytes is None else own_bytes + held_bytes
+
+    replace = msgspec.structs.replace
+    return replace(
+        sample,
+        loaded_bytes=more(sample.loaded_bytes),
+        resident_bytes=more(sample.resident_bytes),
+        load_peak_bytes=more(sample.load_peak_bytes),
+        shapes=tuple(
+            replace(
+                shape,
+                before_bytes=more(shape.before_bytes),
+                default_peak_bytes=more(shape.default_peak_bytes),
+            )
+            for shape in sample.shapes
+        ),
+        descendants=processes,
+        descendant_bytes=held_bytes,
+    )
