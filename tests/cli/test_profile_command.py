@@ -307,7 +307,7 @@ def test_a_second_ctrl_c_says_what_is_kept_and_how_to_go_on(
     words: str,
 ) -> None:
     # GIVEN a run that is ended in the middle of its ending
-    def ended_at_once(*_: object) -> None:
+    def ended_at_once(*_: object, **__: object) -> None:
         if journaled:
             Path("costs.json.journal").write_text("{}")
         raise KeyboardInterrupt
