@@ -12,6 +12,7 @@ import pytest
 from modelmgr.devices.host_available import total_host_bytes
 from modelmgr.errors import InputError, UsageError
 from modelmgr.measuring.foreign import foreign_threshold_bytes
+from modelmgr.measuring.host_gauge import HostGauge
 from modelmgr.measuring.journal import Journal, JournalRecord, journal_path
 from modelmgr.measuring.ledger import ledger_total_bytes, model_growth_bytes
 from modelmgr.measuring.profile import profile_models
@@ -538,3 +539,42 @@ def test_a_models_own_processes_are_in_its_figures_which_are_sampled_then(
     assert value(cost.copies.second_copy_bytes) > 50 * MIB
     told = "starts 1 process of its own, which held "
     assert any(note.startswith(told) for note in cost.notes)
+
+
+def test_a_second_copy_that_could_not_be_made_leaves_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lonely.py").write_text(
+        "import fcntl\n"
+        "class Model:\n"
+        "    def __init__(self):\n"
+        "        self.lock = open('lock', 'w')\n"
+        "        try: fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "        except BlockingIOError: raise RuntimeError('there can be only one') from None\n"
+        "    def infer(self, batch): return batch\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    model = ModelSpec(
+        tag="a", loader="python", target="lonely:Model", input={"batch_size": (1,)}, repeats=1
+    )
+    settings = host(tmp_path / "costs.json", estimate=False)
+    cost = profile_models([model], settings, RecordingObserver()).database.models["a"]
+    assert cost.error is None
+    assert cost.copies is None
+    told = [note for note in cost.notes if "second copy could not be measured: " in note]
+    assert len(told) == 1
+    assert "there can be only one" in told[0]
+
+
+def test_a_second_copy_whose_memory_cannot_be_read_leaves_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unread(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(HostGauge, "further_copy", unread)
+    settings = host(tmp_path / "costs.json", estimate=False)
+    cost = profile_models([awkward("a")], settings, RecordingObserver()).database.models["a"]
+    assert cost.error is None
+    assert cost.copies is None
+    assert any("second copy ran but could not be measured" in note for note in cost.notes)

@@ -171,11 +171,16 @@ class ModelRun:
                 tools.isolation.lease(tag, self._load),
                 tools.isolation.lease(tag, self._load) as second,
             ):
-                return self._measure_second(second)
+                second_bytes = self._measure_second(second)
         except ModelmgrError as error:
             tools.signals.check()
             self.notes.append(f"a second copy could not be measured: {error}")
             return None
+        if second_bytes is None:
+            self.notes.append(
+                "a second copy ran but could not be measured: its memory could not be read"
+            )
+        return second_bytes
 
     def _measure_second(self, second: WorkerCopy) -> int | None:
         try:
@@ -186,9 +191,12 @@ class ModelRun:
                 seed=self._tools.settings.seed,
                 deadline=self._deadline,
             )
-        except BaseException:
+        except BaseException as error:
             second.kill()
-            raise
+            explained = second.explained(error)
+            if explained is error:
+                raise
+            raise explained from error
 
     def _load(self) -> WorkerCopy:
         """Make a copy: what the manager calls, in this thread."""
