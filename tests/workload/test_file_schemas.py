@@ -27,6 +27,7 @@ defaults: {dtype: float32, batch_size: [1, 8], repeats: 3, input: {sequence_leng
 models:
 - {tag: a, loader: transformers, architecture: bert, config: {n: 2}, input: {batch_size: [1, 4]}}
 - {tag: b, loader: transformers, model: "package:x/y", dtype: float16}
+- {tag: h, loader: transformers, architecture: gpt2, options: {auto_class: AutoModelForCausalLM}}
 - {tag: c, loader: torch, model: m.pt, arguments: [{shape: [batch_size, 3]}, {value: 1}]}
 - {tag: d, loader: torch, target: "a.b:c", options: {x: 1}}
 - {tag: e, loader: onnx, model: m.onnx}
@@ -78,6 +79,8 @@ def test_the_lists_that_are_shipped_pass_reader_and_schema() -> None:
         "{tag: a, loader: transformers}",
         "{tag: a, loader: torch}",
         "{tag: a, loader: transformers, model: m, architecture: b}",
+        "{tag: a, loader: transformers, architecture: b, options: {auto_clas: AutoModel}}",
+        "{tag: a, loader: transformers, architecture: b, options: {auto_class: Bert}}",
         "{tag: a, loader: python, target: a.b}",
         "{tag: a, loader: onnx, model: m, dtype: floot16}",
         "{tag: a, loader: onnx, model: m, repeats: 0}",

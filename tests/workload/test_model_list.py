@@ -88,6 +88,18 @@ models:
     )
 
 
+def test_the_options_of_a_transformers_model_reach_its_loader_and_others_are_left_out() -> None:
+    model = _one(
+        "{tag: a, loader: transformers, architecture: gpt2, "
+        "options: {auto_class: AutoModelForCausalLM, attn_implementation: eager}}"
+    )
+    assert model.options == {
+        "auto_class": "AutoModelForCausalLM",
+        "attn_implementation": "eager",
+    }
+    assert _one("{tag: a, loader: transformers, architecture: gpt2}").options == {}
+
+
 def test_quantities_of_a_synthetic_model_become_whole_numbers() -> None:
     model = _one(
         "{tag: s, loader: synthetic, options: {resident: 500 MiB, activation: 20 MiB, "
@@ -176,6 +188,16 @@ _BAD_MODELS = [
     ("¦{tag: a, loader: transformers}", "neither 'architecture' nor 'model'", "add one"),
     ("¦{tag: a, loader: torch}", "neither 'model' nor 'target'", "add one"),
     ("{tag: a, loader: transformers, ¦model: m, architecture: b}", "has both", "keep one"),
+    (
+        "{tag: a, loader: transformers, architecture: b, options: {¦auto_clas: AutoModel}}",
+        "unknown key 'auto_clas'",
+        "'auto_class'?",
+    ),
+    (
+        "{tag: a, loader: transformers, architecture: b, options: {auto_class: ¦Bert}}",
+        "must be an auto class such as AutoModelForCausalLM",
+        "",
+    ),
     ("{tag: a, loader: python, target: ¦a.b}", "must be written module:callable", ""),
     ("¦{tag: a, loader: python}", "has no 'target'", "add 'target'"),
     ("{tag: a, loader: onnx, model: m, dtype: ¦floot16}", "cannot be 'floot16'", "'float16'?"),

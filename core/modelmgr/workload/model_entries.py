@@ -118,6 +118,23 @@ class ModelEntry(_Written, frozen=True, kw_only=True, tag_field="loader"):
     repeats: Repeats | None = None
 
 
+class TransformersOptions(_Written, frozen=True, kw_only=True):
+    """Which head a transformers model has, and which attention it computes with."""
+
+    auto_class: (
+        Annotated[
+            str,
+            Meta(
+                pattern=rf"^AutoModel\w*{_END}",
+                description="an auto class such as AutoModelForCausalLM",
+                examples=["AutoModelForCausalLM"],
+            ),
+        ]
+        | None
+    ) = None
+    attn_implementation: Annotated[str, Meta(min_length=1, examples=["sdpa"])] | None = None
+
+
 class TransformersEntry(ModelEntry, frozen=True, kw_only=True, tag="transformers"):
     """A transformers architecture with random weights, or a model with its own."""
 
@@ -126,6 +143,7 @@ class TransformersEntry(ModelEntry, frozen=True, kw_only=True, tag="transformers
     architecture: Annotated[str, Meta(min_length=1, examples=["bert"])] | None = None
     model: ModelPath | None = None
     config: dict[str, Any] = {}
+    options: TransformersOptions = TransformersOptions()
 
 
 class TorchEntry(ModelEntry, frozen=True, kw_only=True, tag="torch"):

@@ -27,6 +27,7 @@ from modelmgr.workload.model_entries import (
     Sizes,
     SyntheticEntry,
     SyntheticOptions,
+    TransformersEntry,
 )
 from modelmgr.workload.model_spec import ArgumentSpec, LoaderName, ModelSpec
 
@@ -154,6 +155,9 @@ def _spec(document: Document, at: KeyPath, entry: AnyEntry, defaults: Defaults) 
     options: dict[str, Any] = given.get("options", {})
     if isinstance(entry, SyntheticEntry):
         options = _synthetic_options(document, (*at, "options"), entry.options)
+    if isinstance(entry, TransformersEntry):
+        chosen = msgspec.structs.asdict(entry.options)
+        options = {name: value for name, value in chosen.items() if value is not None}
     return ModelSpec(
         tag=entry.tag,
         loader=cast("LoaderName", entry.__struct_config__.tag),
