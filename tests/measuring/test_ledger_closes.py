@@ -95,7 +95,7 @@ def test_the_growth_to_compare_with_true_weights_leaves_the_runtime_out() -> Non
     assert model_growth_bytes(ledger, 601 * MIB) == 401 * MIB
 
 
-def test_unknown_weights_are_unaccounted_and_never_zero() -> None:
+def test_weights_without_count_or_growth_are_unaccounted_and_never_zero() -> None:
     ledger = repeat_ledger(sample(weights=None))
     assert ledger is not None
     assert ledger.weights_bytes is None

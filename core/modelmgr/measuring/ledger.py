@@ -8,8 +8,10 @@ For one process, with the shape L of the largest activation:
                  model that called it first). Pages that a forkserver shares with its children count
                  in full for each: the line says what one process holds, ``copies`` what one more
                  costs.
-    weights      parameters and buffers as the framework counts them, each storage once. None where
-                 the loader cannot know; the weights are then part of ``unaccounted``.
+    weights      parameters and buffers as the framework counts them, each storage once. Where the
+                 loader cannot know, what the process grew by over the load, and a note of the
+                 record says so; buffers of the framework and modules that the load imported are
+                 then here and not in ``unaccounted``. None where that growth is not known either.
     activation   L's peak above the use before its batches, the allocator returning what is freed,
                  so that the process's peak is the tensors' peak.
     cache        the copy's highest use with the allocator set as in production, above L's peak in
