@@ -138,6 +138,8 @@ def main() -> None:
     )
     parser.add_argument("--profile", nargs=3, metavar=("OUT", "REPEATS", "TAGS"), help="internal")
     arguments = parser.parse_args()
+    if arguments.processes < 2:
+        parser.error("--processes must be at least 2: one alone has no spread")
     if arguments.profile:
         out, repeats, tags = cast("list[str]", arguments.profile)
         _profile_here(Path(out), int(repeats), tags.split(","))
