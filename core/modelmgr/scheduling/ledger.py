@@ -323,17 +323,6 @@ class Ledger:
         entry.settled = True
         self._add(entry.charge() - before)
 
-    def seen_of(self, number: int) -> int:
-        """Return the most that the last reading can show of one copy, others at their least."""
-        if self.reading_at_ns is None or self.reading_used_bytes is None:
-            return self._entries[number].reserved_bytes
-        others = sum(
-            entry.visible(self.reading_at_ns)[0]
-            for other, entry in self._entries.items()
-            if other != number
-        )
-        return max(0, self.reading_used_bytes - self.foreign_bytes - others)
-
     def _see_freed(self, at_ns: int, used_bytes: int) -> list[int]:
         leaving = [
             (number, entry)
