@@ -89,6 +89,8 @@ class ScenarioCost:
         service: how long a request holds a copy.
         service_by_shape: the same by shape, where a trace or a mix names shapes; keys are
             ``(("batch_size", 4), ("sequence_length", 128))``, sorted by name.
+        per_input_token_ns: what each input token of a trace's row adds to ``service``.
+        per_output_token_ns: the same for each output token.
     """
 
     resident_bytes: int
@@ -100,6 +102,8 @@ class ScenarioCost:
     service_by_shape: Mapping[tuple[tuple[str, int], ...], Distribution] = field(
         default_factory=dict[tuple[tuple[str, int], ...], Distribution]
     )
+    per_input_token_ns: int = 0
+    per_output_token_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
