@@ -28,10 +28,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from modelmgr.estimation import spd
+from modelmgr.estimation.overflow import Overflow
 from modelmgr.estimation.sparse import SparseRows
 from modelmgr.estimation.spd import FloatArray
+from modelmgr.estimation.statistics import MIN_CAPACITY
 
 RETAINED = 0.9  # of a column's information, at each fold of half a window
+READINGS_A_FOLD = MIN_CAPACITY // 2
+LEAST_RETAINED = 0.3  # however many readings overflowed before somebody asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +77,49 @@ class Belief:
             trust: share of the old information that the fit left standing, 0 to 1.
             guess: where to be centred in directions that no reading determines, bytes.
         """
-        columns = design.shape[1]
-        old = self.widened(columns)
-        touched = np.flatnonzero(design.any(axis=0))
-        precision = forget(old.precision, touched, RETAINED * trust)
         rows = SparseRows(design)
-        moment = precision @ old.center + rows.transposed_times(weights * readings)
-        precision = precision + rows.gram(weights)
+        return self._joined(
+            rows.gram(weights),
+            rows.transposed_times(weights * readings),
+            np.flatnonzero(design.any(axis=0)),
+            retained=RETAINED * trust,
+            guess=guess,
+        )
+
+    def with_overflow(self, overflow: Overflow, columns: int, guess: FloatArray) -> Belief:
+        """Return the belief after readings that nobody looked at one by one.
+
+        Args:
+            overflow: their sums.
+            columns: how many columns there are.
+            guess: as for ``folded``, shape (columns,).
+        """
+        gram = np.zeros((columns, columns))
+        for (row, column), much in overflow.gram.items():
+            gram[row, column] = gram[column, row] = much
+        moment = np.zeros(columns)
+        moment[list(overflow.moment)] = list(overflow.moment.values())
+        return self._joined(
+            gram,
+            moment,
+            np.flatnonzero(np.diagonal(gram)),
+            retained=max(RETAINED ** (overflow.count / READINGS_A_FOLD), LEAST_RETAINED),
+            guess=guess,
+        )
+
+    def _joined(
+        self,
+        gram: FloatArray,
+        moment: FloatArray,
+        touched: np.ndarray,
+        *,
+        retained: float,
+        guess: FloatArray,
+    ) -> Belief:
+        old = self.widened(len(moment))
+        precision = forget(old.precision, touched, retained)
+        moment = precision @ old.center + moment
+        precision = precision + gram
         precision = (precision + precision.T) / 2.0
         diagonal = np.diagonal(precision).copy()
         diagonal[diagonal <= 0.0] = 1.0

@@ -27,6 +27,8 @@ class CostEstimate:
         observations: how many readings and isolation runs held this model.
         identified: whether observations and isolation runs determine ``peak_bytes``.
         reason: why it is not identified or has no interval; None where both are there.
+        resident_upper_bytes: the most that a resting copy in a process of its own was seen to hold;
+            None where none was.
     """
 
     resident_bytes: int | None
@@ -37,3 +39,4 @@ class CostEstimate:
     observations: int
     identified: bool
     reason: str | None
+    resident_upper_bytes: int | None = None

@@ -5,7 +5,8 @@ Three sources, in the order in which they win:
 * **aggregate**: readings of a device's whole use while several models were loaded, told apart by
   regression (``estimation.fit``), once ``min_data_points`` readings were taken, the model was in
   three of them, they determine its cost, and their spread says that the figure is worth something;
-* **isolation**: measurements of one copy alone (``estimation.isolation``);
+* **isolation**: measurements of one copy alone (``estimation.isolation``), and what copies in
+  processes of their own were seen to hold (``estimation.own_use``);
 * **preload**: a figure from a cost database.
 
 The weaker ones are priors of the stronger: they decide what readings leave open, and give way where
@@ -17,12 +18,14 @@ What a caller sees is *published*, by these rules:
 * Only a model that occurs in new observations is published anew; all others keep their estimate to
   the bit, however the regression moves. (A model that was unknown can become known by observations
   of those that it was confused with: it has no estimate that could change.)
-* A published aggregate moves by exponential smoothing, as the original's does: each observation of
-  the model takes it ``smoothing_factor`` of the remaining way to the regression's figure. The first
-  one of an unknown model is taken whole. ``upper_bytes`` never waits for the smoothing to go up.
-* Observing never solves. The regression is solved when somebody asks, and only if what came since
-  could matter: something new (a combination of a model not yet settled), an eighth more readings,
-  or several readings that the last solution does not explain.
+* Where the regression's figure contradicts the published one, it is approached by exponential
+  smoothing: each observation of the model takes it ``smoothing_factor`` of the remaining way. The
+  first figure of an unknown model, and one that only refines what is published, is taken whole.
+  ``upper_bytes`` never waits for the smoothing to go up.
+* Observing never solves: a log that is full gives its oldest reading to sums
+  (``estimation.overflow``). The regression is solved when somebody asks, and only if what came
+  since could matter: something new (a combination of a model not yet settled), an eighth more
+  readings, or several readings that the last solution does not explain.
 
 No clock, no files, no threads: a driver that shares an estimator between threads locks it.
 """
@@ -34,18 +37,28 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from modelmgr.estimation.cost_estimate import CostEstimate
-from modelmgr.estimation.isolation import IsolationSamples
-from modelmgr.estimation.publication import Published, from_fit, from_isolation, from_preload
-from modelmgr.estimation.statistics import ObservationLog, check_bytes, check_counts
+from modelmgr.estimation.isolation import RELATIVE_SD, IsolationSamples
+from modelmgr.estimation.overflow import Overflow
+from modelmgr.estimation.own_use import OwnUse
+from modelmgr.estimation.publication import (
+    Published,
+    from_fit,
+    from_isolation,
+    from_preload,
+    with_own_use,
+)
+from modelmgr.estimation.statistics import ObservationLog, Row, check_bytes, check_counts
 from modelmgr.units import MIB
 
 if TYPE_CHECKING:
     from modelmgr.estimation.belief import Belief
     from modelmgr.estimation.fit import Fit, ModelFit, Term
+    from modelmgr.estimation.spd import FloatArray
 
 PRELOAD_RELATIVE_SD = 0.10  # another machine's figure, or an upper one: readings soon outweigh it
 FEWEST_OF_ONE_MODEL = 3  # one spiked reading of three is outvoted, of two it is not
 _SURPRISE_SCALES = 4.5  # the regression gives such a reading no weight
+_JOBS_AFTER_FAILURE = 20  # own processes' jobs after which an out-of-memory figure is put aside
 
 
 class ResourceEstimator:
@@ -79,7 +92,10 @@ class ResourceEstimator:
         self._is_stale = False
         self._preloads: dict[str, float] = {}
         self._isolation: dict[str, IsolationSamples] = {}
+        self._own: dict[str, OwnUse] = {}
         self._floors: dict[str, float] = {}
+        self._floor_jobs: dict[str, int] = {}
+        self._overflow = Overflow()
         self._published: dict[str, Published] = {}
         self._published_at: dict[str, int] = {}
 
@@ -87,17 +103,17 @@ class ResourceEstimator:
 
     def is_unknown(self, tag: str) -> bool:
         """Tell whether no preload, isolation run or set of observations says what ``tag`` costs."""
-        published = self._published.get(tag)
+        published = self._view(tag)
         if published is not None and published.known:
             return False
         self._refresh()
-        published = self._published.get(tag)
+        published = self._view(tag)
         return published is None or not published.known
 
     def get_estimate(self, tag: str, default_mb: float = 4000.0) -> float:
         """Return the peak of one copy in MB, ``default_mb`` for an unknown model."""
         self._refresh()
-        published = self._published.get(tag)
+        published = self._view(tag)
         return default_mb if published is None or not published.known else published.peak / MIB
 
     def set_initial_estimate(self, tag: str, cost_mb: float) -> None:
@@ -188,7 +204,7 @@ class ResourceEstimator:
         samples = self._isolation.setdefault(tag, IsolationSamples())
         samples.add(resident, peak, worth)
         self._log.observations[self._log.index(tag)] += 1
-        self._floors.pop(tag, None)
+        self._drop_floor(tag)
         published = self._published.get(tag)
         if published is not None and published.source == "aggregate":
             self._is_stale = True
@@ -196,15 +212,58 @@ class ResourceEstimator:
         self._published[tag] = from_isolation(samples)
         self._published_at[tag] = self._observations(tag)
 
+    def record_own_use(
+        self,
+        tag: str,
+        *,
+        peak_bytes: int | None = None,
+        resident_bytes: int | None = None,
+        whole_job: bool = False,
+    ) -> None:
+        """Take what one copy's own process was seen to hold.
+
+        Args:
+            tag: the model.
+            peak_bytes: the most that it held while it worked; ``upper_bytes`` is above at once.
+            resident_bytes: what it held while it rested.
+            whole_job: ``peak_bytes`` is the peak of a job that was watched to its end; only such
+                jobs say what is typical, and let ``upper_bytes`` fall.
+
+        Raises:
+            ValueError: a figure is not positive and finite; nothing was changed.
+        """
+        peak = None if peak_bytes is None else check_bytes(f"own peak of {tag!r}", peak_bytes)
+        resident = None
+        if resident_bytes is not None:
+            resident = check_bytes(f"own resident size of {tag!r}", resident_bytes)
+        own = self._own.setdefault(tag, OwnUse())
+        if resident is not None:
+            own.residents.add(resident, whole=True)
+        if peak is None:
+            return
+        own.peaks.add(peak, whole=whole_job)
+        if not whole_job:
+            return
+        own.jobs += 1
+        if tag in self._floors:
+            self._floor_jobs[tag] = self._floor_jobs.get(tag, _JOBS_AFTER_FAILURE) - 1
+            if self._floor_jobs[tag] <= 0:
+                self._drop_floor(tag)
+
     def record_out_of_memory(self, tag: str, at_least_bytes: int) -> None:
-        """Note that one copy needed more than this: ``upper_bytes`` stays above until measured."""
+        """Note that one copy needed more than this.
+
+        ``upper_bytes`` stays above until an isolation run or 20 whole jobs in processes of their
+        own have measured it.
+        """
         size = check_bytes(f"demand of {tag!r}", at_least_bytes)
         self._floors[tag] = max(size, self._floors.get(tag, 0.0))
+        self._floor_jobs.pop(tag, None)
 
     def estimate(self, tag: str) -> CostEstimate | None:
         """Return all that is known of ``tag``; None where it was never heard of."""
         self._refresh()
-        published = self._published.get(tag)
+        published = self._view(tag)
         floor = self._floors.get(tag, 0.0)
         if published is None:
             if not floor:
@@ -217,17 +276,19 @@ class ResourceEstimator:
             math.ceil(max(published.upper, floor)),
             published.interval,
             published.source,
-            self._observations(tag),
+            self._observations(tag) + (self._own[tag].jobs if tag in self._own else 0),
             published.identified,
             published.reason,
+            None if published.resident_upper is None else math.ceil(published.resident_upper),
         )
 
     def learned(self) -> dict[str, CostEstimate]:
         """Return what observations and isolation runs taught, by model; preloads are not in it."""
         self._refresh()
         learned: dict[str, CostEstimate] = {}
-        for tag, published in self._published.items():
-            if published.known and published.source != "preload":
+        for tag in sorted(self._published.keys() | self._own.keys()):
+            published = self._view(tag)
+            if published is not None and published.known and published.source != "preload":
                 estimate = self.estimate(tag)
                 if estimate is not None:
                     learned[tag] = estimate
@@ -257,6 +318,11 @@ class ResourceEstimator:
         }
         return propose(fit, self._log.names, unknown, uppers, limit_bytes)
 
+    def isolation_runs(self, tag: str) -> int:
+        """Return how many isolation runs of ``tag`` were recorded."""
+        samples = self._isolation.get(tag)
+        return 0 if samples is None else samples.runs
+
     @property
     def kept_readings(self) -> int:
         """How many readings are kept as they are; older ones are in a matrix of fixed size."""
@@ -273,9 +339,34 @@ class ResourceEstimator:
         index = self._log.tags.get(tag)
         return 0 if index is None else self._log.observations[index]
 
+    def _view(self, tag: str) -> Published | None:
+        """Return what is published, with what copies in processes of their own were seen to do."""
+        published = self._published.get(tag)
+        own = self._own.get(tag)
+        return published if own is None else with_own_use(published, own)
+
+    def _drop_floor(self, tag: str) -> None:
+        self._floors.pop(tag, None)
+        self._floor_jobs.pop(tag, None)
+
     def _keep_bounded(self) -> None:
-        if len(self._log.rows) >= 2 * self._log.capacity:
-            self._solve()
+        rows = self._log.rows
+        if len(rows) > 2 * self._log.capacity:
+            oldest = rows.pop(0)
+            self._overflow.add(oldest, self._weight(oldest))
+            self._checked_rows = max(self._checked_rows - 1, 0)
+
+    def _weight(self, row: Row) -> float:
+        """Return 0 for a reading that the latest costs do not explain, 1 where they cannot tell."""
+        fit = self._fit
+        if fit is None:
+            return 1.0
+        left = row[2] - fit.column_costs[0]
+        for column, count in zip(row[0], row[1], strict=True):
+            if (column - 1) // 2 not in fit.models:
+                return 1.0
+            left -= count * fit.column_costs[column]
+        return 1.0 if abs(left) < _SURPRISE_SCALES * fit.scale else 0.0
 
     def _refresh(self) -> None:
         if (self._log.total != self._fitted_total or self._is_stale) and self._should_solve():
@@ -315,7 +406,11 @@ class ResourceEstimator:
         from modelmgr.estimation.fit import fit_log  # noqa: PLC0415  numpy: 0.15 s to import
 
         log = self._log
-        fit = fit_log(log, self._belief or Belief.empty(), self._terms())
+        belief = self._belief or Belief.empty()
+        if self._overflow.count:
+            belief = belief.with_overflow(self._overflow, log.columns, self._guess())
+            self._overflow = Overflow()
+        fit = fit_log(log, belief, self._terms())
         for index, model in fit.models.items():
             tag = log.names[index]
             published = self._published.get(tag)
@@ -330,6 +425,13 @@ class ResourceEstimator:
         self._surprises = 0
         self._is_stale = False
 
+    def _guess(self) -> FloatArray:
+        """Return where to look for costs that no overflowed reading determines, by column."""
+        import numpy as np  # noqa: PLC0415  0.15 s, and only a solution needs it
+
+        known = [] if self._fit is None else self._fit.column_costs
+        return np.array(known + [0.0] * (self._log.columns - len(known)))
+
     def _terms(self) -> list[Term]:
         from modelmgr.estimation.fit import Term  # noqa: PLC0415  numpy: 0.15 s to import
 
@@ -337,7 +439,12 @@ class ResourceEstimator:
         for index, tag in enumerate(self._log.names):
             samples = self._isolation.get(tag)
             preload = self._preloads.get(tag)
-            if samples is not None:
+            own = self._own.get(tag)
+            if own is not None and own.says_what_is_typical:
+                mean = own.peaks.typical
+                sd = max(RELATIVE_SD * mean, own.peaks.largest - mean)
+                terms.append(Term(index, resident=False, mean=mean, sd=sd, measured=True))
+            elif samples is not None:
                 peak, resident = samples.peak, samples.resident
                 terms.append(
                     Term(index, resident=False, mean=peak.value, sd=peak.sd, measured=True)

@@ -25,10 +25,19 @@ _MEDIAN_TO_MEAN_SD = 1.2533  # a median's standard error over a mean's: sqrt(pi 
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A robust figure and its standard deviation, bytes."""
+    """A robust figure and its standard deviation, bytes.
+
+    Attributes:
+        value: the figure.
+        sd: its standard deviation.
+        spread: standard deviation of a single sample, 0 where they do not differ.
+        samples: how many there were.
+    """
 
     value: float
     sd: float
+    spread: float
+    samples: int
 
 
 class IsolationSamples:
@@ -69,7 +78,7 @@ def locate(samples: list[tuple[float, float]]) -> Located:
     spread_sd = _MAD_TO_SD * _lower_median(spread, total)
     floor = RELATIVE_SD * median
     scale = max(spread_sd * _MEDIAN_TO_MEAN_SD, floor) if len(samples) > 1 else floor
-    return Located(median, scale / math.sqrt(total))
+    return Located(median, scale / math.sqrt(total), spread_sd, len(samples))
 
 
 def _lower_median(samples: list[tuple[float, float]], total: float) -> float:

@@ -1,11 +1,15 @@
 """What is published of a model, and how it follows from each source.
 
 ``upper`` is the 99 % quantile of the next peak of one copy: the variance of the figure plus that of
-a single reading, by Student's t with the readings that are left over to judge the spread. For an
-isolation run it is the 99 % quantile of the measurement's own error; a preloaded figure is an upper
-one already.
+a single reading, by Student's t with the readings that are left over to judge the spread. For
+isolation runs likewise: their figure's own error plus the spread from run to run. A preloaded
+figure is an upper one already.
 
-Owns the record that the estimator keeps for each model, and those three rules. Pure arithmetic.
+A figure of more readings holds all that the earlier one held. Where it lies within what the earlier
+one left open, smoothing would only delay it: it is taken whole. Where it lies outside, something
+changed, and it is approached by steps.
+
+Owns the record that the estimator keeps for each model, and those rules. Pure arithmetic.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from modelmgr.estimation.cost_estimate import Source
 from modelmgr.estimation.isolation import IsolationSamples
+from modelmgr.estimation.own_use import OwnUse
 from modelmgr.estimation.quantiles import normal_quantile, student_quantile
 
 if TYPE_CHECKING:
@@ -25,11 +30,16 @@ INTERVAL_PROBABILITY = 0.975  # each side of the 95 % interval
 # A figure that is no better known than this is no figure.
 _WORTHLESS_SHARE = 0.5  # of the figure itself,
 _WORTHLESS_OF_LARGEST = 0.01  # unless that is small among what the device holds
+_REFINEMENT = 3.0  # standard deviations of the earlier figure: a later one of the same costs
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What callers see of a model, bytes; see ``CostEstimate``. ``known`` ends isolation runs."""
+    """What callers see of a model, bytes; see ``CostEstimate``. ``known`` ends isolation runs.
+
+    ``sd`` is the standard deviation of a figure that readings gave, None for any other;
+    ``resident_upper`` the most that a copy's own process held at rest, None where none tells it.
+    """
 
     known: bool
     peak: float
@@ -39,6 +49,8 @@ class Published:
     source: Source
     identified: bool
     reason: str | None
+    sd: float | None = None
+    resident_upper: float | None = None
 
 
 def from_preload(size: float) -> Published:
@@ -51,11 +63,15 @@ def from_isolation(samples: IsolationSamples) -> Published:
     """Return what isolation runs say."""
     peak, resident = samples.peak, samples.resident
     side = normal_quantile(INTERVAL_PROBABILITY) * peak.sd
+    upper = peak.value + normal_quantile(UPPER_PROBABILITY) * peak.sd
+    if peak.spread > 0.0:
+        wide = student_quantile(UPPER_PROBABILITY, peak.samples - 1)
+        upper = max(upper, peak.value + wide * (peak.sd**2 + peak.spread**2) ** 0.5)
     return Published(
         True,
         peak.value,
         None if resident is None else min(resident.value, peak.value),
-        peak.value + normal_quantile(UPPER_PROBABILITY) * peak.sd,
+        upper,
         (max(round(peak.value - side), 0), round(peak.value + side)),
         "isolation",
         True,
@@ -78,7 +94,7 @@ def from_fit(
         model: the fit's answer.
         fit: the fit.
         previous: what was published before, None for a model new to this.
-        share: of the way from the previous peak to the fit's, 0 to 1.
+        share: of the way from the previous peak to the fit's where something changed, 0 to 1.
         shortage: why there are too few observations, None where there are enough.
         bound: what one copy of a model that was not known cannot exceed, bytes.
     """
@@ -91,7 +107,7 @@ def from_fit(
         upper = max(bound, model.peak)
         return Published(False, model.peak, None, upper, None, "prior", False, reason)
     peak, resident = model.peak, model.resident
-    if previous is not None and previous.known:
+    if previous is not None and previous.known and not _refines(model, previous):
         peak = previous.peak + share * (model.peak - previous.peak)
         if previous.resident is not None:
             if resident is None:
@@ -113,7 +129,47 @@ def from_fit(
         "isolation" if model.measured_share > 0.5 else "aggregate",
         True,
         None,
+        sd,
     )
+
+
+def with_own_use(published: Published | None, own: OwnUse) -> Published | None:
+    """Return what is published, with what single copies' own processes were seen to hold.
+
+    What was seen is an upper figure's least at once; it replaces one when enough whole jobs were
+    seen. What is typical replaces a figure that was told or inferred as soon as it is known.
+    """
+    largest = own.peaks.largest
+    resident = own.residents.typical if own.residents.count else None
+    most = own.residents.largest if own.residents.count else None
+    if not own.says_what_is_typical:
+        if published is None or not published.known:
+            return published
+        return replace(published, upper=max(published.upper, largest), resident_upper=most)
+    peak = own.peaks.typical
+    upper = largest
+    if not own.says_what_is_enough:
+        known = published is not None and published.known
+        told = published.upper if published is not None and known else 0.0
+        upper = max(largest, told)
+    if resident is None and published is not None and published.known:
+        resident = published.resident
+    return Published(
+        True,
+        peak,
+        None if resident is None else min(resident, peak),
+        upper,
+        own.peaks.interval_95(),
+        "isolation",
+        True,
+        None if own.peaks.count >= 6 else f"an interval needs 6 jobs, not {own.peaks.count}",
+        None,
+        most,
+    )
+
+
+def _refines(model: ModelFit, previous: Published) -> bool:
+    return previous.sd is not None and abs(model.peak - previous.peak) <= _REFINEMENT * previous.sd
 
 
 def _doubt(model: ModelFit, fit: Fit) -> str | None:

@@ -54,6 +54,8 @@ _SCALE_OF_MANY = (0.3, 1.0 / 0.38532)
 _SCALE_OF_FEW = (0.5, 1.4826)
 _MANY = 30
 _PREFERRED = 0.5  # of the scale: as good as the start itself is no reason to leave it
+_WIDENED = 2.0  # times the scale of the readings alone: no history widens the noise that much
+_JUDGES = 10.0  # degrees of freedom from which the readings alone know their scale
 _CONTRADICTION = 2.0  # standard deviations at which a term has lost half of its weight
 
 
@@ -124,7 +126,7 @@ def solve_robust(problem: Problem) -> Solution:
         return cautious.solution()
     trusting = cautious.with_trust(1.0)
     trusting.finish()
-    rejected = np.count_nonzero(trusting.weights < 0.5)
+    rejected = np.count_nonzero(trusting.weights_by(cautious) < 0.5)
     bearable = np.count_nonzero(cautious.weights < 0.5) + max(3, len(problem.readings) // 20)
     return (cautious if rejected > bearable else trusting).solution()
 
@@ -201,14 +203,24 @@ class _Iteration:
                 self._solve(self.weights)
                 if float(np.abs(self.weights - previous).max()) < 1e-3:
                     break
-            scale, degrees = self._final_scale()
+            scale, degrees = self.final_scale()
             if degrees < 1.0:
                 break
             self.scale = scale
 
+    def weights_by(self, other: _Iteration) -> FloatArray:
+        """Return what the readings weigh here, by no wider a scale than the other's allows.
+
+        A strong history can widen the scale until every contradiction looks like noise.
+        """
+        scale, degrees = other.final_scale()
+        if degrees < _JUDGES or self.scale <= _WIDENED * scale:
+            return self.weights
+        return one_sided_weights(self._residuals() / (_WIDENED * scale))
+
     def solution(self) -> Solution:
         """Return the state as a result."""
-        _, degrees = self._final_scale()
+        _, degrees = self.final_scale()
         return Solution(
             self.theta,
             self.weights,
@@ -230,7 +242,8 @@ class _Iteration:
         share, to_sd = _SCALE_OF_MANY if len(kept) >= _MANY else _SCALE_OF_FEW
         return max(to_sd * float(kept[int(share * (len(kept) - 1))]), ROUNDING)
 
-    def _final_scale(self) -> tuple[float, float]:
+    def final_scale(self) -> tuple[float, float]:
+        """Return the scale of the weighted residuals, and how many degrees of freedom judge it."""
         if not len(self.problem.readings):
             return ROUNDING, 0.0
         information = self.problem.design.gram(self.weights)

@@ -69,6 +69,25 @@ class SharedEstimator(ResourceEstimator):
         with self._lock:
             super().record_isolation(tag, resident_bytes, peak_bytes, weight)
 
+    def record_own_use(
+        self,
+        tag: str,
+        *,
+        peak_bytes: int | None = None,
+        resident_bytes: int | None = None,
+        whole_job: bool = False,
+    ) -> None:
+        """As the estimator's."""
+        with self._lock:
+            super().record_own_use(
+                tag, peak_bytes=peak_bytes, resident_bytes=resident_bytes, whole_job=whole_job
+            )
+
+    def isolation_runs(self, tag: str) -> int:
+        """As the estimator's."""
+        with self._lock:
+            return super().isolation_runs(tag)
+
     def record_out_of_memory(self, tag: str, at_least_bytes: int) -> None:
         """As the estimator's."""
         with self._lock:
