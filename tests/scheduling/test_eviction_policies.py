@@ -44,7 +44,19 @@ def idle(
     tag: str = "",
 ) -> IdleCopy:
     return IdleCopy(
-        copy, tag or f"m{copy}", 0, size, used_ns, 0, reload_ns, surplus, cold, rank, rank, demand
+        copy,
+        tag or f"m{copy}",
+        0,
+        size,
+        used_ns,
+        0,
+        reload_ns,
+        surplus,
+        cold,
+        rank,
+        rank,
+        len(demand),
+        demand[rank - 1] if rank <= len(demand) else None,
     )
 
 

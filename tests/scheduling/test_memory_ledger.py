@@ -130,8 +130,13 @@ def test_the_highest_commitment_is_remembered() -> None:
 def test_a_sum_that_drifted_is_found() -> None:
     book = ledger()
     book.reserve(1, 40)
-    book._entries[1].reserved_bytes = 39  # pyright: ignore[reportPrivateUsage]  # to break it
+    book._sum = 39  # pyright: ignore[reportPrivateUsage]  # to break it
     with pytest.raises(AssertionError, match="drifted"):
+        book.check_valid()
+    book._sum = 40  # pyright: ignore[reportPrivateUsage]  # as it was
+    book.check_valid()
+    book._entries[1].reserved_bytes = 39  # pyright: ignore[reportPrivateUsage]  # to break it
+    with pytest.raises(AssertionError, match="not kept up"):
         book.check_valid()
 
 

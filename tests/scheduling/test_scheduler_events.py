@@ -165,9 +165,9 @@ def test_hits_on_copies_that_were_idle_anyway_pass_nobody_over_until_it_is_urgen
         driver.release(copy)
     waiting = driver.scheduler.waiting_for(big)
     assert waiting is not None
-    assert waiting.passed_over == 0
+    assert driver.scheduler.queue.passed_over(waiting) == 0
     driver.serve("small")
-    assert waiting.passed_over == 1
+    assert driver.scheduler.queue.passed_over(waiting) == 1
     assert driver.granted(driver.request("idle")) is None, "now hits wait as well"
     driver.release(held)
     driver.obey()
@@ -186,7 +186,7 @@ def test_a_copy_that_is_released_to_a_later_ticket_passes_the_older_one_over() -
     for count, ticket in enumerate(later[:2], start=1):
         driver.release(copy)
         assert driver.granted(ticket) == copy
-        assert waiting.passed_over == driver.passed_over[big] == count
+        assert driver.scheduler.queue.passed_over(waiting) == driver.passed_over[big] == count
     driver.release(copy)
     driver.obey()
     assert driver.granted(later[2]) is None

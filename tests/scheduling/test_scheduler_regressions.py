@@ -173,7 +173,7 @@ def test_among_equals_surplus_goes_before_last_before_fewer() -> None:
     # "among equals, surplus before last, cold before warm, fewer before more";
     # cheapest_cover prefers fewer first.
     def c(n: int, size: int, surplus: bool) -> IdleCopy:
-        return IdleCopy(n, str(n), 0, size, 0, 0, 0, surplus, False, 1, 1, ())
+        return IdleCopy(n, str(n), 0, size, 0, 0, 0, surplus, False, 1, 1, 0, None)
 
     p = QueueValue()
     # nobody ever asked: every value is equal (0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from modelmgr.errors import ModelmgrError
 from modelmgr.records.costs import ModelCost
 
 
@@ -15,6 +16,7 @@ class RecordingObserver:
         self.planned_steps: dict[str, int] = {}
         self.steps: dict[str, list[str]] = {}
         self.finished: dict[str, ModelCost] = {}
+        self.failures: dict[str, ModelmgrError] = {}
         self.notices: list[str] = []
         self.readings: list[tuple[int, int]] = []
         self.limit_bytes = 0
@@ -36,6 +38,10 @@ class RecordingObserver:
 
     def memory_read(self, used_bytes: int, limit_bytes: int) -> None:
         self.readings.append((used_bytes, limit_bytes))
+
+    def model_failed(self, tag: str, error: ModelmgrError) -> None:
+        assert tag not in self.finished
+        self.failures[tag] = error
 
     def model_finished(self, tag: str, cost: ModelCost) -> None:
         self.finished[tag] = cost

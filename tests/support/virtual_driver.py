@@ -399,7 +399,8 @@ class VirtualDriver:
             for c in s.copies.values()
         ]
         lines += [
-            f"{t} passed {t.passed_over} device {t.device} urgent {t.urgent}" for t in s.queue
+            f"{t} passed {s.queue.passed_over(t)} device {t.device} urgent {t.urgent}"
+            for t in s.queue
         ]
         return "\n".join(lines)
 
@@ -545,7 +546,11 @@ class VirtualDriver:
         held = {number for number, copy in scheduler.copies.items() if copy.held}
         must(held == set(self.leases), "holders disagree", held, self.leases)
         for ticket in scheduler.queue:
-            must(ticket.passed_over <= scheduler.settings.max_bypass, "starved", ticket)
+            must(
+                scheduler.queue.passed_over(ticket) <= scheduler.settings.max_bypass,
+                "starved",
+                ticket,
+            )
             keeper = ticket.device is None or (
                 scheduler.devices[ticket.device].kept_for == ticket.ticket_num
             )
@@ -557,7 +562,7 @@ class VirtualDriver:
                 copy = scheduler.copies[device.isolating]
                 measuring = copy.ticket is not None or copy.held or copy.state is CopyState.LOADING
                 must(measuring, "isolated for nobody", self.state())
-        urgent = scheduler.queue.urgent()
+        urgent = list(scheduler.queue.urgent())
         for ticket in scheduler.queue.heads():
             if not any(other.ticket_num < ticket.ticket_num for other in urgent):
                 self._check_waits_for_something(ticket)
@@ -573,7 +578,7 @@ class VirtualDriver:
                 continue
             more = device.ledger.activation_bytes(copy.number)
             must(more > max(0, device.ledger.room_bytes()), "waits beside an idle copy", ticket)
-        if model.costs is None or ticket.exclusive or model.staying():
+        if model.costs is None or ticket.exclusive or model.staying:
             return
         for device in self.scheduler.devices:
             fits = device.ledger.known and model.costs.needed_bytes <= device.ledger.room_bytes()

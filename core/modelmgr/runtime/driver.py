@@ -14,6 +14,7 @@ import contextlib
 import gc
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -22,6 +23,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from modelmgr.devices.oom_kills import kernel_oom_kills
 from modelmgr.devices.reading import MemoryReader
 from modelmgr.errors import (
     AcquireTimeoutError,
@@ -31,6 +33,7 @@ from modelmgr.errors import (
     ManagerClosedError,
     ModelLoadError,
     UsageError,
+    WorkerDiedError,
 )
 from modelmgr.runtime.bounded_reader import PATIENCE_S, BoundedReader
 from modelmgr.runtime.gate import Gate
@@ -85,6 +88,8 @@ class Driver:
             returns is called under the lock and answers with what follows.
         measured_again: the same for a later job that was alone on its device.
         observed: called with every action, in order, under the lock.
+        exhausted: called with a tag and the bytes that it had when it ran out of memory, under the
+            lock; answers with what follows.
     """
 
     def __init__(
@@ -98,6 +103,7 @@ class Driver:
         measured: Callable[[str, Loaded], Callable[[], list[Action]]],
         measured_again: Callable[[str, Loaded, JobMeasurement], Callable[[], list[Action]]],
         observed: Callable[[Action], None],
+        exhausted: Callable[[str, int], list[Action]],
     ) -> None:
         self.scheduler = scheduler
         self.gate = Gate()
@@ -109,6 +115,7 @@ class Driver:
         self._measured = measured
         self._measured_again = measured_again
         self._observed = observed
+        self._exhausted = exhausted
         self._waiters: dict[int, _Waiter] = {}
         self.watch = DeviceWatch(
             scheduler,
@@ -122,6 +129,8 @@ class Driver:
         # By device: counts grants, releases, loads and unloads, so that a job can be seen to have
         # been alone.
         self._activity = [0] * len(self.readers)
+        # The leases in force by the identity of what they hold: one object may be several copies.
+        self._held: dict[int, list[Lease]] = {}
         self._loading_here = threading.local()
 
     # Acquiring -------------------------------------------------------------------------------
@@ -134,12 +143,28 @@ class Driver:
         timeout_s: float | None,
         priority: int = 0,
         worst_case_bytes: int | None = None,
+        exclusive: bool = False,
+        ticketed: Callable[[int], None] | None = None,
     ) -> Lease:
-        """Return a lease of a copy of a model; see ``ModelManager.lease``."""
+        """Return a lease of a copy of a model; see ``ModelManager.lease``.
+
+        Args:
+            tag: the model.
+            loader: makes an instance.
+            timeout_s: how long to wait, None for ever.
+            priority: lower is served first.
+            worst_case_bytes: what the model takes at most, should it be unknown.
+            exclusive: load it on a drained device, as it ran out of memory.
+            ticketed: told the number of each ticket that has to wait, for ``cancel``.
+        """
         if getattr(self._loading_here, "depth", 0):
             raise UsageError("a loader may not acquire from the manager that is running it")
         if self.gate.inside:
             raise UsageError("a finaliser or signal handler may not acquire a model")
+        if not exclusive:
+            lease = self._hit(tag)
+            if lease is not None:
+                return lease
         submitted_ns = time.monotonic_ns()
         deadline_ns = None if timeout_s is None else submitted_ns + round(timeout_s * NS_PER_S)
         own_process = bool(getattr(loader, "own_process", False))
@@ -162,13 +187,40 @@ class Driver:
                     deadline_ns=deadline_ns,
                     worst_case_bytes=worst_case_bytes,
                     own_process=own_process,
+                    exclusive=exclusive,
                 )
                 self._waiters[num] = waiter
                 self._route(actions)
+            if ticketed is not None:
+                ticketed(num)
             lease = self._wait(num, loader, waiter, deadline_ns)
             if not self._died_idle(lease):
                 self._measure_again(lease)
                 return lease
+
+    def _hit(self, tag: str) -> Lease | None:
+        """Return a lease of an idle copy where nobody waits for anything, None where there is none.
+
+        This is what production does all day, so it takes the lock once and nothing else.
+        """
+        while True:
+            with self.gate:
+                grant = self.scheduler.hit(tag, time.monotonic_ns())
+                if grant is None:
+                    return None
+                self._observed(grant)
+                self._activity[grant.device] += 1
+                lease = self._lease(grant)
+            loaded = self.loaded[grant.copy]
+            if loaded.own_process and self._died_idle(lease):
+                continue
+            if loaded.measure_again:
+                self._measure_again(lease)
+            return lease
+
+    def cancel(self, ticket_num: int) -> None:
+        """End another thread's waiting request; one that was granted or ended is left alone."""
+        self.tell(lambda now_ns: self.scheduler.cancel(ticket_num, now_ns))
 
     def _wait(self, num: int, loader: Loader, waiter: _Waiter, deadline_ns: int | None) -> Lease:
         """Do what the scheduler orders for a ticket until it is granted or refused."""
@@ -186,7 +238,8 @@ class Driver:
                 # It stays first in line until it is dealt with, should this thread be interrupted.
                 action = waiter.actions[0]
                 if isinstance(action, Grant):
-                    lease = self._lease(action)
+                    with self.gate:
+                        lease = self._lease(action)
                     waiter.actions.popleft()
                     return lease
                 if isinstance(action, Reject):
@@ -217,22 +270,40 @@ class Driver:
         self._tell(end)
 
     def _lease(self, grant: Grant) -> Lease:
-        with self.gate:
-            loaded = self.loaded[grant.copy]
-            thread = threading.current_thread()
-            lease = Lease(
-                tag=grant.tag,
-                device=self.scheduler.devices[grant.device].name,
-                copy=grant.copy,
-                serial=grant.lease,
-                hit=grant.hit,
-                holder=thread.name,
-                holder_ident=thread.ident or 0,
-                instance=loaded.instance,
-                let_go=self.release,
-            )
-            loaded.lease = lease
-            return lease
+        """Make the lease of a grant. Under the lock."""
+        loaded = self.loaded[grant.copy]
+        thread = threading.current_thread()
+        lease = Lease(
+            self,
+            grant.tag,
+            self.scheduler.devices[grant.device].name,
+            grant.copy,
+            grant.lease,
+            grant.hit,
+            thread.name,
+            thread.ident or 0,
+            loaded.instance,
+        )
+        loaded.lease = lease
+        key = id(loaded.instance)
+        others = self._held.get(key)
+        if others is None:
+            self._held[key] = [lease]
+        else:
+            others.append(lease)
+        return lease
+
+    def _unlease(self, loaded: Loaded) -> None:
+        """Note that nobody holds a copy any more. Under the lock."""
+        lease, loaded.lease = loaded.lease, None
+        if lease is None:
+            return
+        key = id(loaded.instance)
+        others = self._held[key]
+        if len(others) == 1:
+            del self._held[key]
+        else:
+            others.remove(lease)
 
     def _refusal(self, action: Reject, waiter: _Waiter) -> BaseException:
         tag, message = action.tag, action.message
@@ -273,21 +344,14 @@ class Driver:
         tells_itself = own_process and kind == "host"
         if action.isolated and kind not in _NEVER_READ and not tells_itself:
             measurement = JobMeasurement(reader, patience_s=2 * self._poll_interval_s)
+        oom_kills = kernel_oom_kills() if own_process else None
         self._loading_here.depth = getattr(self._loading_here, "depth", 0) + 1
         try:
-            instance = loader()
+            placed_on = getattr(loader, "placed_on", None)
+            instance = (placed_on(reader.description) if callable(placed_on) else loader)()
         except BaseException as error:
             waiter.error = error
-            out_of_memory = _is_out_of_memory(error)
-            message = f"{type(error).__name__}: {_text_of(error)}"
-            if out_of_memory:
-                # What the attempt had built is in its frames; a second attempt needs that room.
-                traceback.clear_frames(error.__traceback__)
-            self._tell(
-                lambda now_ns: self.scheduler.load_failed(
-                    action.copy, now_ns, message, out_of_memory=out_of_memory
-                )
-            )
+            self._load_failed(action, error, oom_kills)
             if not isinstance(error, Exception):
                 raise
             return
@@ -311,6 +375,7 @@ class Driver:
                 first_job=action.isolated,
                 tells_itself=tells_itself,
                 measurement=measurement,
+                oom_kills=oom_kills,
             )
             with self.gate:
                 self.loaded[action.copy] = loaded
@@ -323,6 +388,24 @@ class Driver:
                 self._tell(lambda now: self.scheduler.load_failed(action.copy, now, "interrupted"))
             raise
         self.watch.read(action.device)
+
+    def _load_failed(
+        self, action: StartLoad, error: BaseException, oom_kills_before: int | None
+    ) -> None:
+        """Tell the scheduler that a loader raised."""
+        out_of_memory = ran_out_of_memory(error, oom_kills_before)
+        message = f"{type(error).__name__}: {_text_of(error)}"
+        if out_of_memory:
+            # What the attempt had built is in its frames; a second attempt needs that room.
+            traceback.clear_frames(error.__traceback__)
+
+        def failed(now_ns: int) -> list[Action]:
+            raised = self._exhausted(action.tag, action.reserved_bytes) if out_of_memory else []
+            return raised + self.scheduler.load_failed(
+                action.copy, now_ns, message, out_of_memory=out_of_memory
+            )
+
+        self._tell(failed)
 
     def _died_idle(self, lease: Lease) -> bool:
         """Say whether a granted copy's process had died while nobody held it; it is gone then."""
@@ -358,21 +441,66 @@ class Driver:
             lease.end()
             self._lose(lease.copy)
             return
+        gate = self.gate
         learn: Callable[[], list[Action]] | None = None
-        if not self.gate.inside:
-            learn = self._end_measurement(lease.tag, loaded)
-        elif loaded.measurement is not None:
-            loaded.measurement.cancel()
+        if loaded.first_job or loaded.measurement is not None:
+            if not gate.inside:
+                learn = self._end_measurement(lease.tag, loaded)
+            elif loaded.measurement is not None:
+                loaded.measurement.cancel()
+        if gate.inside:
+            gate.run(lambda: self._give_back(lease, loaded, learn))
+            return
+        with gate:
+            self._give_back(lease, loaded, learn)
 
-        def give_back() -> None:
+    def _give_back(
+        self, lease: Lease, loaded: Loaded, learn: Callable[[], list[Action]] | None
+    ) -> None:
+        """End a lease and tell the scheduler. Under the lock."""
+        lease.end()
+        if learn is not None:
+            self._route(learn())
+        self._unlease(loaded)
+        self._activity[loaded.device] += 1
+        actions = self.scheduler.release(lease.copy, lease.serial, time.monotonic_ns())
+        if actions:
+            self._route(actions)
+
+    def lose_holder(self, lease: Lease, reason: str = "holder-lost") -> None:
+        """Take a copy from a holder that will not give it back; the copy is unloaded.
+
+        A lease that is over is left alone. Does not wait for the unload.
+        """
+
+        def lose() -> None:
+            loaded = self.loaded.get(lease.copy)
+            if loaded is None or loaded.lease is not lease or lease.over:
+                return
             lease.end()
-            if learn is not None:
-                self._route(learn())
-            loaded.lease = None
+            if loaded.measurement is not None:
+                loaded.measurement.cancel()
+            self._unlease(loaded)
             self._activity[loaded.device] += 1
-            self._route(self.scheduler.release(lease.copy, lease.serial, time.monotonic_ns()))
+            now_ns = time.monotonic_ns()
+            self._route(self.scheduler.holder_lost(lease.copy, lease.serial, now_ns, reason))
 
-        self.gate.run(give_back)
+        self.gate.run(lose)
+        self.watch.wake()
+
+    def ran_out(self, lease: Lease, error: BaseException) -> bool:
+        """Unload a held copy that ran out of memory in use; False where the error is another."""
+        loaded = self.loaded.get(lease.copy)
+        if loaded is None or loaded.lease is not lease:
+            return False
+        if not ran_out_of_memory(error, loaded.oom_kills):
+            return False
+        with contextlib.suppress(Exception):  # a frame that is still running keeps its own
+            traceback.clear_frames(error.__traceback__)
+        charged_bytes = self.scheduler.devices[loaded.device].ledger.charge_of(lease.copy)
+        self.lose_holder(lease, "out-of-memory")
+        self._tell(lambda _: self._exhausted(lease.tag, charged_bytes))
+        return True
 
     def _end_measurement(self, tag: str, loaded: Loaded) -> Callable[[], list[Action]] | None:
         """End what was measured of the job that ends; return what to do with it under the lock."""
@@ -415,17 +543,14 @@ class Driver:
 
     def release_instance(self, tag: str, instance: object) -> None:
         """Release the lease under which an instance is held; LeaseError where there is none."""
-        with self.gate:
-            held = [
-                loaded.lease
-                for loaded in self.loaded.values()
-                if loaded.instance is instance and loaded.lease is not None
-            ]
+        held = tuple(self._held.get(id(instance), ()))
         for lease in held:
             if lease.tag == tag:
-                with contextlib.suppress(LeaseError):  # another thread was faster: try the next
+                try:
                     lease.release()
-                    return
+                except LeaseError:  # another thread was faster: try the next
+                    continue
+                return
         if held:
             raise LeaseError(
                 f"the instance is held as {held[0].tag!r}, not as {tag!r}: nothing was released"
@@ -502,6 +627,8 @@ class Driver:
     def _forget(self, copy: int) -> Loaded | None:
         """Drop a copy whose process is gone. Under the lock."""
         loaded = self.loaded.pop(copy, None)
+        if loaded is not None:
+            self._unlease(loaded)
         if loaded is not None and loaded.measurement is not None:
             loaded.measurement.cancel()
         if loaded is not None and loaded.pid is not None:
@@ -541,8 +668,17 @@ class Driver:
             return self.gate.changed.wait_for(holds, timeout_s)
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an exception, by whatever framework, means that memory ran out."""
+def ran_out_of_memory(error: BaseException, oom_kills_before: int | None) -> bool:
+    """Say whether an exception means that memory ran out: a framework's own, or the kernel's kill.
+
+    Args:
+        error: what was raised.
+        oom_kills_before: the kernel's count of out-of-memory kills when the copy was loaded.
+    """
+    if isinstance(error, WorkerDiedError):
+        if error.signal != signal.SIGKILL or oom_kills_before is None:
+            return False
+        return (kernel_oom_kills() or 0) > oom_kills_before
     return any(kind.__name__ in _OUT_OF_MEMORY_NAMES for kind in type(error).__mro__)
 
 

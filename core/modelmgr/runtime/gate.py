@@ -23,7 +23,10 @@ class Gate:
     """
 
     def __init__(self) -> None:
-        self._lock: Any = threading.RLock()
+        lock: Any = threading.RLock()
+        self._lock = lock
+        # As threading.Condition asks it.
+        self._is_owned: Callable[[], bool] = lock._is_owned  # noqa: SLF001
         self.changed = threading.Condition(self._lock)
         self.due_sooner = threading.Condition(self._lock)
         self._depth = 0
@@ -33,7 +36,7 @@ class Gate:
     @property
     def inside(self) -> bool:
         """Whether the calling thread is inside already."""
-        return bool(self._lock._is_owned())  # noqa: SLF001 - as threading.Condition asks it
+        return self._is_owned()
 
     def run(self, event: Callable[[], None]) -> None:
         """Run something inside, now or, when called from within, as soon as the door is free."""

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from modelmgr.errors import LeaseError
+
+
+class LeaseKeeper(Protocol):
+    """Who granted a lease, and takes it back."""
+
+    def release(self, lease: Lease) -> None:
+        """Take a lease's copy back."""
+        ...
+
+    def ran_out(self, lease: Lease, error: BaseException) -> bool:
+        """Unload a lease's copy where the error says that memory ran out; say whether it did."""
+        ...
 
 
 class Lease:
@@ -23,13 +34,15 @@ class Lease:
         holder: the name of the thread that acquired it.
         holder_ident: that thread's identifier.
         instance: what the loader returned.
+        exhausted: its body ran out of memory, and its copy went.
     """
 
     __slots__ = (
-        "_let_go",
+        "_keeper",
         "_over",
         "copy",
         "device",
+        "exhausted",
         "hit",
         "holder",
         "holder_ident",
@@ -38,9 +51,9 @@ class Lease:
         "tag",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - made for every grant: keywords cost a third of it
         self,
-        *,
+        keeper: LeaseKeeper,
         tag: str,
         device: str,
         copy: int,
@@ -49,8 +62,8 @@ class Lease:
         holder: str,
         holder_ident: int,
         instance: Any,  # noqa: ANN401 - whatever the caller's loader returned
-        let_go: Callable[[Lease], None],
     ) -> None:
+        self._keeper = keeper
         self.tag = tag
         self.device = device
         self.copy = copy
@@ -59,7 +72,7 @@ class Lease:
         self.holder = holder
         self.holder_ident = holder_ident
         self.instance: Any = instance
-        self._let_go = let_go
+        self.exhausted = False
         self._over = False
 
     @property
@@ -75,7 +88,7 @@ class Lease:
         """
         if self._over:
             raise LeaseError(f"this lease of {self.tag!r} (copy {self.copy}) was released before")
-        self._let_go(self)
+        self._keeper.release(self)
 
     def end(self) -> None:
         """Mark the lease as over; for the manager, at the moment when that becomes true.
@@ -103,8 +116,14 @@ class Lease:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Release, unless the body did."""
-        if not self._over:
+        """Release, unless the body did; out-of-memory in the body costs the copy.
+
+        Nobody knows what state such a copy is in: it is unloaded, and the model's estimate rises.
+        """
+        if self._over:
+            return
+        self.exhausted = error is not None and self._keeper.ran_out(self, error)
+        if not self.exhausted:
             self.release()
 
     def __repr__(self) -> str:

@@ -25,6 +25,8 @@ class Loaded:
         resident_bytes: what it was seen to take at rest, from the device's readings.
         measure_again: how many of its later jobs are to be watched as well.
         activity: the device's activity count when the watched job began.
+        oom_kills: the kernel's count of out-of-memory kills when it was loaded, where it lives in a
+            process of its own.
         lease: the lease in force, None while it is idle.
     """
 
@@ -39,4 +41,5 @@ class Loaded:
     resident_bytes: int | None = None
     measure_again: int = 0
     activity: int = 0
+    oom_kills: int | None = None
     lease: Lease | None = None

@@ -13,8 +13,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from modelmgr.devices.fixed import FixedReader
 from modelmgr.devices.reading import MemoryReader
@@ -43,11 +44,14 @@ from modelmgr.scheduling.settings import SchedulerSettings
 from modelmgr.scheduling.states import CopyState
 from modelmgr.units import MIB, NS_PER_S
 
+Result = TypeVar("Result")
 _LOG = logging.getLogger("modelmgr")
 _EVICTIONS_KEPT = 100_000
 _DEFAULT_TIMEOUT = object()
 # Jobs after the first that are watched where only the device's readings tell what a model takes.
 _MEASURED_AGAIN = 2
+# What a model is taken to need after it ran out of memory, over what it had.
+_MORE_AFTER_OUT_OF_MEMORY = 1.25
 
 
 class ModelManager:
@@ -170,6 +174,7 @@ class ModelManager:
             measured=self._learn,
             measured_again=self._learn_again,
             observed=self._observe,
+            exhausted=self._raise_estimate,
         )
         for tag, cost in preloaded.items():
             self.estimator.set_initial_estimate(tag, cost.peak_bytes / MIB)
@@ -204,6 +209,20 @@ class ModelManager:
             UsageError: called from within a loader of this manager.
             BaseException: whatever the loader raised, unchanged.
         """
+        return self._acquire(
+            tag, loader, timeout=timeout, priority=priority, worst_case_mb=worst_case_mb
+        )
+
+    def _acquire(
+        self,
+        tag: str,
+        loader: Loader,
+        *,
+        timeout: float | object | None,
+        priority: int,
+        worst_case_mb: float | None,
+        exclusive: bool = False,
+    ) -> Lease:
         timeout_s = self._wait_timeout_s
         if timeout is not _DEFAULT_TIMEOUT:
             timeout_s = _seconds("timeout", timeout)
@@ -218,6 +237,7 @@ class ModelManager:
             timeout_s=timeout_s,
             priority=priority,
             worst_case_bytes=worst_case_bytes,
+            exclusive=exclusive,
         )
 
     def acquire_model(self, tag: str, loader_func: Loader) -> Any:  # noqa: ANN401 - the loader's
@@ -232,7 +252,62 @@ class ModelManager:
         """
         self._driver.release_instance(tag, instance)
 
+    def run(
+        self,
+        tag: str,
+        loader: Loader,
+        function: Callable[[Any], Result],
+        *,
+        timeout: float | object | None = _DEFAULT_TIMEOUT,
+        priority: int = 0,
+        worst_case_mb: float | None = None,
+    ) -> Result:
+        """Return ``function(instance)``, called with a lease; out-of-memory is retried once.
+
+        When the model runs out of memory in use (the framework's own error, or the kernel's kill
+        of its process), its copy is unloaded, its estimate rises, a device is drained, and the
+        function is called once more with a copy that was loaded there.
+
+        Args:
+            tag: the model.
+            loader: makes an instance; see ``lease``.
+            function: what to do with it; called a second time after out-of-memory.
+            timeout: seconds to wait for each of the two leases, instead of
+                ``wait_timeout_seconds``.
+            priority: lower is served first.
+            worst_case_mb: what the model takes at most, should it be unknown, MB.
+
+        Raises:
+            BaseException: as ``lease`` does; whatever the function raised, out-of-memory only
+                when it ran out the second time as well.
+        """
+        lease = self.lease(
+            tag, loader, timeout=timeout, priority=priority, worst_case_mb=worst_case_mb
+        )
+        try:
+            with lease as instance:
+                return function(instance)
+        except BaseException as error:
+            if not lease.exhausted or not isinstance(error, Exception):
+                raise
+            _LOG.warning("%r ran out of memory in use and is tried once more alone", tag)
+        again = self._acquire(
+            tag,
+            loader,
+            timeout=timeout,
+            priority=priority,
+            worst_case_mb=worst_case_mb,
+            exclusive=True,
+        )
+        with again as instance:
+            return function(instance)
+
     # Questions -------------------------------------------------------------------------------
+
+    @property
+    def driver(self) -> Driver:
+        """The threads' driver under this manager, for servers that lease on behalf of others."""
+        return self._driver
 
     @property
     def monitor(self) -> Any:  # noqa: ANN401 - the caller's own, or ours
@@ -416,6 +491,28 @@ class ModelManager:
             return self._take_estimate(tag, again=True)
 
         return take_in
+
+    def _raise_estimate(self, tag: str, had_bytes: int) -> list[Action]:
+        """Take note that a model ran out of memory with so much; no more than a device can give.
+
+        With a whole device to itself it may still fit, so the estimate stays within what the
+        freest device has: a second failure there is told to the caller as what it is.
+        """
+        scheduler = self._driver.scheduler
+        known = scheduler.model(tag).costs
+        ledgers = [device.ledger for device in scheduler.devices]
+        most_bytes = max(ledger.limit_bytes - ledger.foreign_bytes for ledger in ledgers)
+        try:
+            if had_bytes > 0:
+                self.estimator.record_out_of_memory(tag, had_bytes)
+        except Exception:  # noqa: BLE001 - an estimator of the caller's must not harm a request
+            _LOG.warning("the estimator failed for %r", tag, exc_info=True)
+        if known is None:
+            return []
+        raised = round(max(known.needed_bytes, had_bytes) * _MORE_AFTER_OUT_OF_MEMORY)
+        peak_bytes = max(known.peak_bytes, min(raised, most_bytes))
+        costs = replace(known, peak_bytes=peak_bytes)
+        return scheduler.set_costs(tag, costs, time.monotonic_ns())
 
     def _observe(self, action: Action) -> None:
         """Log a decision and keep evictions. Under the lock."""

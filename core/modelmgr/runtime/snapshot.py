@@ -95,7 +95,7 @@ def take_snapshot(
                 ticket.tag,
                 ticket.priority,
                 now_ns - ticket.submitted_ns,
-                ticket.passed_over,
+                scheduler.queue.passed_over(ticket),
                 ticket.ticket_num in scheduler.committed_tickets,
             )
             for ticket in [*scheduler.committed_tickets.values(), *scheduler.queue]

@@ -1,4 +1,4 @@
-"""What the scheduler answers: orders to its driver, as plain frozen values.
+"""What the scheduler answers: orders to its driver, as plain immutable values.
 
 Every action has an ``action_id``; the completion of a load or an unload names the copy it answers.
 A decision log is the sequence of these values in order, so their fields hold nothing that depends
@@ -8,7 +8,7 @@ on the machine.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
 class Refusal(enum.Enum):
@@ -21,8 +21,7 @@ class Refusal(enum.Enum):
     LOAD_FAILED = "load-failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """The ticket has the copy from now on; ``lease`` fences its release."""
 
     action_id: int
@@ -34,8 +33,7 @@ class Grant:
     hit: bool
 
 
-@dataclass(frozen=True, slots=True)
-class StartLoad:
+class StartLoad(NamedTuple):
     """Load a model on a device; answer with ``load_finished`` or ``load_failed``."""
 
     action_id: int
@@ -47,8 +45,7 @@ class StartLoad:
     isolated: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """An idle copy that could have gone; ``value`` is what the policy says that losing it costs."""
 
     tag: str
@@ -57,8 +54,7 @@ class Candidate:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class StartUnload:
+class StartUnload(NamedTuple):
     """Unload a copy; answer with ``unload_finished``.
 
     Attributes:
@@ -67,6 +63,8 @@ class StartUnload:
         freed_bytes: what the ledger gets back once it is gone.
         candidates: what the policy could choose from; empty where there was no choice.
         chosen: the whole chosen set, copy numbers.
+        instead: what other policies would have taken, as ``(policy, copy numbers)``; explanation
+            only, no decision follows from it.
     """
 
     action_id: int
@@ -78,10 +76,10 @@ class StartUnload:
     freed_bytes: int
     candidates: tuple[Candidate, ...] = ()
     chosen: tuple[int, ...] = ()
+    instead: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
+class Reject(NamedTuple):
     """The ticket ended without a copy."""
 
     action_id: int

@@ -111,44 +111,79 @@ class Admission:
         return False
 
     def contends(self, device: Device, ticket: Ticket) -> bool:
-        """Say whether a waiting ticket could use what another one is given on a device.
+        """Say whether a waiting ticket could use what another one is given on a device."""
+        if ticket.exclusive:
+            model = self._models[ticket.tag]
+            below = model.max_copies is None or model.staying < model.max_copies
+            return below and device.ledger.reading_failed is None
+        return self.may_lose(device, self._models[ticket.tag])
+
+    def may_lose(self, device: Device, model: Model) -> bool:
+        """Say whether a model's waiting tickets lose something to others served on a device.
 
         One that its own model's ceiling holds back, or that cannot be measured while readings
         fail, loses nothing to others: it is not passed over, and nobody has to wait for it.
         """
-        model = self._models[ticket.tag]
-        staying = model.staying()
+        staying = model.staying
         if model.max_copies is not None and staying >= model.max_copies:
             return False
-        if model.costs is None or ticket.exclusive:
-            return device.ledger.reading_failed is None and (not staying or ticket.exclusive)
+        if model.costs is None:
+            return not staying and device.ledger.reading_failed is None
         return model.costs.needed_bytes <= device.ledger.limit_bytes
 
-    def too_large_for_all(self, ticket: Ticket) -> int | None:
+    def too_large_for_all(self, model: Model) -> int | None:
         """Return the needed bytes where no device could hold the model even when empty."""
-        costs = self._models[ticket.tag].costs
-        if costs is None or not all(device.ledger.known for device in self._devices):
+        if model.costs is None:
             return None
-        needed = costs.needed_bytes
-        if any(needed <= device.ledger.limit_bytes for device in self._devices):
-            return None
+        needed = model.costs.needed_bytes
+        for device in self._devices:
+            if needed <= device.ledger.limit_bytes or not device.ledger.known:
+                return None
         return needed
+
+    def most_room(self) -> int:
+        """Return the most room that any load could get on any device, everything idle evicted."""
+        return max(
+            device.ledger.expected_room_bytes()
+            + sum(
+                device.ledger.charge_of(copy.number)
+                for copy in device.copies.values()
+                if copy.state is CopyState.IDLE
+            )
+            for device in self._devices
+        )
+
+    def out_of_reach(self, ticket: Ticket, model: Model, most_room: int | None) -> bool:
+        """Say, from ``most_room`` alone, that a known model cannot be loaded now."""
+        return (
+            most_room is not None
+            and model.costs is not None
+            and model.costs.needed_bytes > most_room
+            and not ticket.exclusive
+        )
 
     # Idle copies -----------------------------------------------------------------------------
 
-    def idle_copy(self, ticket: Ticket) -> Plan | None:
-        """Return how an idle copy could serve the ticket: at once, or after making room to run."""
-        for copy in self._models[ticket.tag].copies.values():
-            if copy.ticket is not None or copy.state not in (CopyState.IDLE, CopyState.SETTLING):
+    def free_copy(self, model: Model, ticket: Ticket | None = None) -> Copy | None:
+        """Return an idle copy of a model that may be granted now, to a ticket or to a newcomer.
+
+        Without a ticket nobody may be waiting for anything.
+        """
+        for copy in model.copies.values():
+            state = copy.state
+            if copy.ticket is not None or not (
+                state is CopyState.IDLE or state is CopyState.SETTLING
+            ):
                 continue
             device = self._devices[copy.device]
             if device.isolation_quiet and device.isolating not in (None, copy.number):
                 continue
-            if self.barred(device, ticket):
+            if ticket is not None and self.barred(device, ticket):
                 continue
-            more = device.ledger.activation_bytes(copy.number)
-            if more <= 0 or more <= device.ledger.room_bytes():
-                return Plan(device, max(0, more), idle=copy)
+            ledger = device.ledger
+            more = ledger.activation_bytes(copy.number)
+            if more <= 0 or more <= ledger.room_bytes():
+                return copy
         return None
 
     def room_to_run(self, ticket: Ticket, now_ns: int) -> Plan | None:
@@ -186,7 +221,7 @@ class Admission:
     def load(self, ticket: Ticket, now_ns: int) -> Plan | None:
         """Return how a new copy could be loaded for the ticket now."""
         model = self._models[ticket.tag]
-        staying = model.staying()
+        staying = model.staying
         if model.max_copies is not None and staying >= model.max_copies:
             return None
         if ticket.exclusive:
@@ -208,7 +243,7 @@ class Admission:
         if hold_ns is None:
             return True
         waiting = self._queue.waiting(ticket.tag) or 1
-        return waiting * hold_ns > model.reload_ns * max(1, model.staying())
+        return waiting * hold_ns > model.reload_ns * max(1, model.staying)
 
     def next_cold_ns(self, now_ns: int) -> int | None:
         """Return when the next idle copy turns cold and scaling up may take it."""
@@ -318,7 +353,7 @@ class Admission:
     def drain_target(self, ticket: Ticket) -> Device | None:
         """Return the device to keep free for a ticket that must not be passed over any more."""
         model = self._models[ticket.tag]
-        if model.max_copies is not None and model.staying() >= model.max_copies:
+        if model.max_copies is not None and model.staying >= model.max_copies:
             return None
         if model.costs is None or ticket.exclusive:
             order = self._drain_order(ticket)
@@ -337,7 +372,7 @@ class Admission:
         model = self._models[ticket.tag]
         if ticket.exclusive:
             return True
-        if model.costs is not None or model.staying():
+        if model.costs is not None or model.staying:
             return False
         return self._isolation == "exclusive" or not any(
             self._waits_for_quiet(device, ticket) for device in self._devices

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from modelmgr.scheduling.ledger import Ledger
 from modelmgr.scheduling.states import HELD, LOADED, STAYING, CopyEvent, CopyState, after
@@ -18,6 +18,7 @@ class ModelCosts:
         load_peak_bytes: while it loads; None means no more than ``peak_bytes``.
         load_ns: how long a load takes; None is unknown.
         hold_ns: how long a holder keeps it, on average; None is unknown.
+        needed_bytes: what has to be reserved before a load may start; follows from the others.
     """
 
     resident_bytes: int
@@ -25,6 +26,7 @@ class ModelCosts:
     load_peak_bytes: int | None = None
     load_ns: int | None = None
     hold_ns: int | None = None
+    needed_bytes: int = field(init=False)
 
     def __post_init__(self) -> None:
         """Refuse figures that no ledger could carry."""
@@ -34,10 +36,7 @@ class ModelCosts:
                 f"not {self.resident_bytes} and {self.peak_bytes}"
             )
 
-    @property
-    def needed_bytes(self) -> int:
-        """What has to be reserved before a load may start."""
-        return max(self.peak_bytes, self.load_peak_bytes or 0)
+        object.__setattr__(self, "needed_bytes", max(self.peak_bytes, self.load_peak_bytes or 0))
 
 
 class Model:
@@ -51,6 +50,7 @@ class Model:
         "max_copies",
         "min_copies",
         "pinned",
+        "staying",
         "tag",
     )
 
@@ -64,6 +64,8 @@ class Model:
         self.hold_ns_seen: int | None = None
         # Live copies by number, in order of birth.
         self.copies: dict[int, Copy] = {}
+        # How many of them are there or coming; those on their way out are not counted.
+        self.staying = 0
 
     @property
     def reload_ns(self) -> int:
@@ -83,10 +85,6 @@ class Model:
         """Take one more hold into the running average (an eighth of the new one)."""
         seen = self.hold_ns_seen
         self.hold_ns_seen = hold_ns if seen is None else (7 * seen + hold_ns) // 8
-
-    def staying(self) -> int:
-        """Return how many copies are there or coming (on their way out not counted)."""
-        return sum(copy.state in STAYING for copy in self.copies.values())
 
     def loaded(self) -> int:
         """Return how many copies are loaded (on their way out not counted)."""
@@ -119,6 +117,7 @@ class Copy:
         self.device = device
         self.reserved_bytes = reserved_bytes
         self.state = CopyState.RESERVED
+        model.staying += 1
         self.isolated = False
         self.ticket: int | None = None
         self.lease: int | None = None
@@ -141,7 +140,9 @@ class Copy:
 
     def take(self, event: CopyEvent) -> None:
         """Move along the state table."""
-        self.state = after(self.state, event)
+        before, self.state = self.state, after(self.state, event)
+        if self.state not in STAYING and before in STAYING:
+            self.model.staying -= 1
 
 
 class Device:

@@ -40,7 +40,10 @@ class Entry:
 
     __slots__ = (
         "active",
+        "active_bytes",
+        "charged",
         "freed_ns",
+        "idle_bytes",
         "leaving",
         "left_bytes",
         "loaded_ns",
@@ -60,23 +63,35 @@ class Entry:
         self.left_bytes = 0
         self.loaded_ns: int | None = None
         self.freed_ns: int | None = None
+        # What the fields above come to, kept so that a grant and a release need no sums.
+        self.idle_bytes = reserved_bytes
+        self.active_bytes = reserved_bytes
+        self.charged = reserved_bytes
 
-    def charge(self) -> int:
-        """Return what the copy is charged now."""
+    def charge(self, active: bool) -> int:
+        """Return what the copy is charged, held or not."""
         if self.leaving:
             return self.left_bytes
-        lasting = self.peak_bytes if self.active else self.resident_bytes
-        return lasting if self.settled else max(lasting, self.reserved_bytes)
+        lasting = self.peak_bytes if active else self.resident_bytes
+        return lasting if self.settled or lasting > self.reserved_bytes else self.reserved_bytes
+
+    def refresh(self) -> int:
+        """Take changed fields into the charges; return by how much the charge changed."""
+        before = self.charged
+        self.idle_bytes = self.charge(active=False)
+        self.active_bytes = self.charge(active=True)
+        self.charged = self.active_bytes if self.active else self.idle_bytes
+        return self.charged - before
 
     def visible(self, at_ns: int) -> tuple[int, int]:
         """Return the least and the most that a reading begun at ``at_ns`` can show of the copy."""
         if self.leaving:
             return 0, self.left_bytes
         if self.loaded_ns is None or at_ns < self.loaded_ns:
-            return 0, self.charge()
+            return 0, self.charged
         most = self.peak_bytes if self.active else self.resident_bytes
         if self.peak_bytes == 0:
-            most = self.charge()  # its cost is unknown: it may show all that is reserved for it
+            most = self.charged  # its cost is unknown: it may show all that is reserved for it
         return self.resident_bytes, most
 
 
@@ -121,7 +136,7 @@ class Ledger:
     def reserved_bytes(self) -> int:
         """What is set aside for copies that no reading has covered yet."""
         return sum(
-            e.charge() - (e.peak_bytes if e.active else e.resident_bytes)
+            e.charged - (e.peak_bytes if e.active else e.resident_bytes)
             for e in self._entries.values()
             if not e.leaving and not e.settled
         )
@@ -176,7 +191,7 @@ class Ledger:
     def charge_of(self, number: int) -> int:
         """Return what a copy is charged now, 0 for one without an entry."""
         entry = self._entries.get(number)
-        return 0 if entry is None else entry.charge()
+        return 0 if entry is None else entry.charged
 
     # What happens to copies ------------------------------------------------------------------
 
@@ -201,47 +216,42 @@ class Ledger:
     def loaded(self, number: int, now_ns: int, resident_bytes: int, peak_bytes: int) -> None:
         """Note that a load ended; the reservation stays until a reading covers it."""
         entry = self._entries[number]
-        before = entry.charge()
         entry.loaded_ns = now_ns
         entry.resident_bytes = resident_bytes
         entry.peak_bytes = max(peak_bytes, resident_bytes)
-        self._add(entry.charge() - before)
+        self._add(entry.refresh())
 
     def activation_bytes(self, number: int) -> int:
         """Return what granting an idle copy would add to the committed bytes."""
         entry = self._entries[number]
-        before = entry.charge()
-        entry.active = True
-        more = entry.charge() - before
-        entry.active = False
-        return more
+        return entry.active_bytes - entry.idle_bytes
 
     def set_active(self, number: int, active: bool) -> None:
         """Charge the peak while a copy is held, the resident bytes when it is not."""
         entry = self._entries[number]
-        before = entry.charge()
         entry.active = active
-        self._add(entry.charge() - before)
+        charged = entry.active_bytes if active else entry.idle_bytes
+        if charged != entry.charged:
+            self._add(charged - entry.charged)
+            entry.charged = charged
 
     def set_cost(self, number: int, resident_bytes: int, peak_bytes: int) -> None:
         """Take a better figure for a loaded copy."""
         entry = self._entries[number]
         if entry.leaving or entry.loaded_ns is None:
             return
-        before = entry.charge()
         entry.resident_bytes = resident_bytes
         entry.peak_bytes = max(peak_bytes, resident_bytes)
-        self._add(entry.charge() - before)
+        self._add(entry.refresh())
 
     def start_leaving(self, number: int) -> None:
         """Keep a copy charged, as memory on its way back, until it is seen to be free."""
         entry = self._entries[number]
-        before = entry.charge()
         lasting = max(entry.resident_bytes, 0 if entry.settled else entry.reserved_bytes)
         entry.leaving = True
         entry.active = False
         entry.left_bytes = lasting
-        self._add(entry.charge() - before)
+        self._add(entry.refresh())
 
     def unload_observable(self, number: int, now_ns: int) -> None:
         """Note that an unload ended: from now on a reading may show the memory back."""
@@ -252,13 +262,13 @@ class Ledger:
         self._claims.pop(number, None)
         entry = self._entries.pop(number, None)
         if entry is not None:
-            self._add(-entry.charge())
+            self._add(-entry.charged)
 
     def give_up_on(self, number: int, now_ns: int) -> None:
         """Book what an unloaded copy still seems to hold as foreign use, for later readings."""
         entry = self._entries.pop(number, None)
         if entry is not None:
-            self._add(-entry.charge())
+            self._add(-entry.charged)
             self.foreign_bytes += entry.left_bytes
             self._booked_ns = now_ns
 
@@ -283,7 +293,7 @@ class Ledger:
         least = most = 0
         for number, entry in self._entries.items():
             if own_bytes is not None and number in own_bytes:
-                low = high = min(own_bytes[number], entry.charge())
+                low = high = min(own_bytes[number], entry.charged)
             else:
                 low, high = entry.visible(at_ns)
             least += low
@@ -319,9 +329,8 @@ class Ledger:
     def settle(self, number: int) -> None:
         """End a reservation that a reading has covered."""
         entry = self._entries[number]
-        before = entry.charge()
         entry.settled = True
-        self._add(entry.charge() - before)
+        self._add(entry.refresh())
 
     def _see_freed(self, at_ns: int, used_bytes: int) -> list[int]:
         leaving = [
@@ -342,8 +351,8 @@ class Ledger:
         for number, entry in leaving:
             left = min(entry.left_bytes, still_there)
             still_there -= left
-            self._add(left - entry.left_bytes)
             entry.left_bytes = left
+            self._add(entry.refresh())
             if left == 0:
                 del self._entries[number]
                 freed.append(number)
@@ -351,11 +360,15 @@ class Ledger:
 
     def _add(self, change_bytes: int) -> None:
         self._sum += change_bytes
-        self.peak_committed_bytes = max(self.peak_committed_bytes, self.foreign_bytes + self._sum)
+        committed_bytes = self.foreign_bytes + self._sum
+        if committed_bytes > self.peak_committed_bytes:  # noqa: PLR1730 - twice as fast as max()
+            self.peak_committed_bytes = committed_bytes
 
     def check_valid(self) -> None:
         """Raise AssertionError where a line of the ledger is wrong."""
-        charges = {number: entry.charge() for number, entry in self._entries.items()}
+        charges = {n: entry.charge(entry.active) for n, entry in self._entries.items()}
+        kept = {n: entry.charged for n, entry in self._entries.items()}
+        assert charges == kept, f"{self.name}: a charge was not kept up"  # noqa: S101
         assert sum(charges.values()) == self._sum, f"{self.name}: the sum drifted"  # noqa: S101
         assert all(c >= 0 for c in charges.values()), f"{self.name}: negative"  # noqa: S101
         assert self.foreign_bytes >= 0, f"{self.name}: foreign is negative"  # noqa: S101

@@ -44,7 +44,9 @@ class IdleCopy:
         rank: 1 for the model's most recently used copy, 2 for the next: the r-th copy is of use
             only to the r-th request at once.
         copies: how many copies the model has.
-        demand: the places in the queue (from 1, ascending) of tickets for the model.
+        queued: how many tickets wait for the model.
+        place: the place in the queue (from 1) of the ticket that would get this copy: the
+            ``rank``-th of its model; None where fewer wait.
     """
 
     copy: int
@@ -58,7 +60,8 @@ class IdleCopy:
     cold: bool
     rank: int
     copies: int
-    demand: tuple[int, ...]
+    queued: int
+    place: int | None
 
 
 class EvictionPolicy(Protocol):
@@ -194,7 +197,7 @@ class DemandTiers:
     def values(self, candidates: Sequence[IdleCopy], now_ns: int) -> list[float]:  # noqa: ARG002 - protocol
         """Return ten for each queued ticket plus the tier: 0 surplus and cold, 3 last and warm."""
         return [
-            self._PER_DEMAND * len(copy.demand) + 2 * (not copy.surplus) + (not copy.cold)
+            self._PER_DEMAND * copy.queued + 2 * (not copy.surplus) + (not copy.cold)
             for copy in candidates
         ]
 
@@ -243,8 +246,8 @@ class QueueValue:
 
     def _value(self, copy: IdleCopy, now_ns: int) -> float:
         cost = float(max(1, copy.reload_ns))
-        if copy.rank <= len(copy.demand):
-            return cost * (1.0 + 1.0 / copy.demand[copy.rank - 1])
+        if copy.place is not None:
+            return cost * (1.0 + 1.0 / copy.place)
         horizon_ns = max(self._HORIZON_MIN_NS, self._HORIZON_RELOADS * copy.reload_ns)
         return cost * _at_least(copy.rank, self._expected(copy.tag, horizon_ns, now_ns))
 

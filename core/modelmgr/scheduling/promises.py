@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modelmgr.scheduling.states import TERMINAL, CopyState
+from modelmgr.scheduling.states import STAYING, TERMINAL, CopyState
 
 if TYPE_CHECKING:
     from modelmgr.scheduling.copies import Device
@@ -43,8 +43,10 @@ def check_promises(scheduler: Scheduler) -> None:
         _must(ticket.ticket_num not in scheduler.queue, f"{ticket} waits and is committed")
         _must(ticket.copy in scheduler.copies, f"{ticket} is committed to nothing")
     for model in scheduler.models.values():
+        staying = sum(copy.state in STAYING for copy in model.copies.values())
+        _must(model.staying == staying, f"{model.tag!r}: the staying copies were miscounted")
         if model.max_copies is not None:
-            _must(model.staying() <= model.max_copies, f"{model.tag!r} is above its ceiling")
+            _must(model.staying <= model.max_copies, f"{model.tag!r} is above its ceiling")
 
 
 def _check_device(scheduler: Scheduler, device: Device) -> None:

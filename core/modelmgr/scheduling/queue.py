@@ -1,22 +1,26 @@
 """Tickets and the order in which they are served.
 
 A ticket is one request for one copy. Order is by ``(priority, ticket_num)``, lower first, FIFO
-among equals; a ticket that was passed over ``max_bypass`` times goes before everything that has
-not (oldest first): that is the ageing that keeps the fairness promise.
+among equals; a ticket that was passed over ``max_bypass`` times is *urgent* and goes before
+everything that is not (oldest first): that is the ageing that keeps the fairness promise.
 
 *Passed over*: a later ticket (a larger number, whatever its priority) is granted a load or a
 released copy while this one waits. A hit on a copy that was idle anyway does not count. Yet a
 stream of such hits can keep every copy in use at some moment and so keep a large request out for
-ever; after ``HITS_PER_BYPASS * max_bypass`` of them a ticket goes before the others as well.
+ever; after ``HITS_PER_BYPASS * max_bypass`` of them the oldest ticket of a model becomes urgent as
+well.
+
+Whatever passes over one ticket of a model passes over all its older ones too. So each model's line
+keeps one sorted list of the numbers that passed it, and a ticket's count is how many of them are
+larger than its own: an event costs as much with ten thousand tickets waiting as with ten.
 
 The queue decides nothing; it keeps order, counts, and answers who is first for which model.
 """
 
 from __future__ import annotations
 
-import heapq
-from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator
 from functools import total_ordering
 
 
@@ -59,16 +63,17 @@ class Ticket(QueueTicket):
         submitted_ns: when it came.
         deadline_ns: when the wait ends, None for never.
         serial: the scheduler's event number at which it came.
-        passed_over: how often a later ticket was served first.
-        hits_before: how often a later ticket was given a copy that was idle anyway.
+        passed_over: how often a later ticket was served first, up to when it last stopped being
+            counted (``TicketQueue.passed_over`` says how often up to now).
         worst_case_bytes: what an unknown model takes at most, where the caller knows.
         own_process: the copy's memory can be told apart from everybody else's.
         exclusive: wants its device drained, whatever the mode (a retry after out-of-memory).
-        urgent: nobody may be served before it any more: it was passed over too often, or a device
-            is being kept free for it.
+        urgent: nobody may be served before it any more: it was passed over too often, a device is
+            being kept free for it, or it is exclusive.
         copy: the number of the copy that is being made for it, None while it waits.
         device: the device that is being drained for it, None otherwise.
         wake_ns: the last time at which it asked to be looked at again.
+        wake_pays: one more copy was worth its load when it asked.
     """
 
     __slots__ = (
@@ -76,57 +81,93 @@ class Ticket(QueueTicket):
         "deadline_ns",
         "device",
         "exclusive",
-        "hits_before",
         "own_process",
         "passed_over",
         "serial",
         "submitted_ns",
         "urgent",
         "wake_ns",
+        "wake_pays",
         "worst_case_bytes",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - made for every request: keywords cost a third of it
         self,
         priority: int,
         ticket_num: int,
         tag: str,
-        *,
         submitted_ns: int,
         deadline_ns: int | None = None,
         serial: int = 0,
         worst_case_bytes: int | None = None,
         own_process: bool = False,
     ) -> None:
-        super().__init__(priority, ticket_num, tag)
+        self.priority = priority
+        self.ticket_num = ticket_num
+        self.tag = tag
         self.submitted_ns = submitted_ns
         self.deadline_ns = deadline_ns
         self.serial = serial
         self.passed_over = 0
-        self.hits_before = 0
         self.worst_case_bytes = worst_case_bytes
         self.own_process = own_process
         self.exclusive = False
         self.urgent = False
         self.wake_ns: int | None = None
+        self.wake_pays = False
         self.copy: int | None = None
         self.device: int | None = None
 
 
 HITS_PER_BYPASS = 8
+# How many spent entries a line may keep before they are dropped.
+_SPENT = 64
+# (0, 0, number) of an urgent ticket, (1, priority, number) of another: sorts as they are served.
+_Key = tuple[int, int, int]
+
+
+def _key(ticket: Ticket) -> _Key:
+    return (0, 0, ticket.ticket_num) if ticket.urgent else (1, ticket.priority, ticket.ticket_num)
+
+
+class _Line:
+    """One model's waiting tickets.
+
+    Attributes:
+        keys: of all of them, in the order of service.
+        calm: the numbers of those that are not urgent, ascending.
+        passed: the numbers of tickets that were served before one of these, ascending.
+        hits: how many copies that were idle anyway went past the oldest calm one.
+        returned: of calm tickets that wait for a second time, what to add to their count.
+    """
+
+    __slots__ = ("calm", "hits", "keys", "passed", "returned")
+
+    def __init__(self) -> None:
+        self.keys: list[_Key] = []
+        self.calm: list[int] = []
+        self.passed: list[int] = []
+        self.hits = 0
+        self.returned: dict[int, int] = {}
+
+    def count(self, num: int) -> int:
+        """Return how often a calm ticket was passed over."""
+        count = len(self.passed) - bisect_right(self.passed, num)
+        return count + self.returned[num] if num in self.returned else count
 
 
 class TicketQueue:
     """The tickets that wait, by order and by model. Committed tickets are not in it."""
 
-    __slots__ = ("_by_num", "_by_tag", "_max_bypass", "_nums", "_urgent")
+    __slots__ = ("_by_num", "_heads", "_keys", "_lines", "_max_bypass", "_urgent")
 
     def __init__(self, max_bypass: int) -> None:
         self._max_bypass = max_bypass
         self._by_num: dict[int, Ticket] = {}
-        self._by_tag: dict[str, list[Ticket]] = {}
-        self._nums: list[int] = []
+        self._lines: dict[str, _Line] = {}
+        self._keys: list[_Key] = []
         self._urgent: list[int] = []
+        self._heads: list[Ticket] | None = None
 
     def __len__(self) -> int:
         return len(self._by_num)
@@ -138,113 +179,163 @@ class TicketQueue:
         """Return the waiting ticket of that number."""
         return self._by_num.get(ticket_num)
 
+    # Coming and going ------------------------------------------------------------------------
+
     def push(self, ticket: Ticket) -> None:
         """Let a ticket wait; one that returns keeps its number and its count."""
-        self._by_num[ticket.ticket_num] = ticket
-        insort(self._by_tag.setdefault(ticket.tag, []), ticket)
-        insort(self._nums, ticket.ticket_num)
-        ticket.urgent = ticket.urgent or ticket.passed_over >= self._max_bypass
+        num = ticket.ticket_num
+        self._by_num[num] = ticket
+        line = self._lines.get(ticket.tag)
+        if line is None:
+            line = self._lines[ticket.tag] = _Line()
+        if ticket.passed_over >= self._max_bypass or ticket.exclusive:
+            ticket.urgent = True
         if ticket.urgent:
-            insort(self._urgent, ticket.ticket_num)
+            insort(self._urgent, num)
+        else:
+            insort(line.calm, num)
+            if line.passed:
+                before = ticket.passed_over - line.count(num)
+                if before:
+                    line.returned[num] = before
+            elif ticket.passed_over:
+                line.returned[num] = ticket.passed_over
+        key = _key(ticket)
+        insort(line.keys, key)
+        insort(self._keys, key)
+        self._heads = None
 
     def remove(self, ticket: Ticket) -> None:
         """Take a ticket out: it was served, or it ended."""
-        del self._by_num[ticket.ticket_num]
-        line = self._by_tag[ticket.tag]
-        line.pop(bisect_left(line, ticket))
-        if not line:
-            del self._by_tag[ticket.tag]
-        self._nums.pop(bisect_left(self._nums, ticket.ticket_num))
+        num, tag = ticket.ticket_num, ticket.tag
+        del self._by_num[num]
+        line = self._lines[tag]
+        key = _key(ticket)
         if ticket.urgent:
-            self._urgent.pop(bisect_left(self._urgent, ticket.ticket_num))
-
-    def count_hit(self, served: Ticket, contends: Callable[[Ticket], bool]) -> None:
-        """Note, against every older waiting ticket, a hit on a copy that was idle anyway."""
-        for num in self._nums[: bisect_left(self._nums, served.ticket_num)]:
-            ticket = self._by_num[num]
-            if ticket.device is None and contends(ticket):
-                ticket.hits_before += 1
-                if ticket.hits_before >= HITS_PER_BYPASS * self._max_bypass:
-                    self.make_urgent(ticket)
+            self._urgent.pop(bisect_left(self._urgent, num))
+        else:
+            self._freeze(ticket, line)
+        line.keys.pop(bisect_left(line.keys, key))
+        if not line.keys:
+            del self._lines[tag]
+        self._keys.pop(bisect_left(self._keys, key))
+        self._heads = None
 
     def make_urgent(self, ticket: Ticket) -> None:
         """Let nobody be served before this ticket any more."""
-        if not ticket.urgent:
-            ticket.urgent = True
-            insort(self._urgent, ticket.ticket_num)
+        if ticket.urgent:
+            return
+        line = self._lines[ticket.tag]
+        self._freeze(ticket, line)
+        before = _key(ticket)
+        ticket.urgent = True
+        insort(self._urgent, ticket.ticket_num)
+        for keys in (line.keys, self._keys):
+            keys.pop(bisect_left(keys, before))
+            insort(keys, _key(ticket))
+        self._heads = None
 
-    def urgent(self) -> tuple[Ticket, ...]:
-        """Return the tickets before which nobody may be served any more, oldest first."""
-        return tuple(self._by_num[num] for num in self._urgent)
+    def _freeze(self, ticket: Ticket, line: _Line) -> None:
+        """End a calm ticket's counting; what was counted stays with it."""
+        num = ticket.ticket_num
+        ticket.passed_over = line.count(num)
+        line.returned.pop(num, None)
+        place = bisect_left(line.calm, num)
+        line.calm.pop(place)
+        if place == 0:
+            line.hits = 0
 
-    def count_passed_over(self, served: Ticket, contends: Callable[[Ticket], bool]) -> None:
-        """Count one against every older waiting ticket that lost something to the one served.
+    # Counting --------------------------------------------------------------------------------
 
-        A ticket for which a device is already being kept free is being served and does not count.
+    def older_tags(self, ticket_num: int) -> list[str]:
+        """Return the models for which somebody waits who came before that number and is calm."""
+        return [tag for tag, line in self._lines.items() if line.calm and line.calm[0] < ticket_num]
+
+    def count_passed_over(self, tag: str, served_num: int) -> None:
+        """Count one against a model's calm tickets that came before the one that was served.
+
+        A ticket for which a device is already being kept free is urgent, and so is being served.
         """
-        for num in self._nums[: bisect_left(self._nums, served.ticket_num)]:
-            ticket = self._by_num[num]
-            if ticket.device is not None or not contends(ticket):
-                continue
-            ticket.passed_over += 1
-            if ticket.passed_over >= self._max_bypass:
-                self.make_urgent(ticket)
+        line = self._lines[tag]
+        insort(line.passed, served_num)
+        # Nobody's count is above an older one's, but for those that were away for a while.
+        while line.calm and line.count(line.calm[0]) >= self._max_bypass:
+            self.make_urgent(self._by_num[line.calm[0]])
+        if line.returned:
+            for num in [n for n in line.calm if line.count(n) >= self._max_bypass]:
+                self.make_urgent(self._by_num[num])
+        if not line.calm:
+            line.passed.clear()
+        elif len(line.passed) > _SPENT:
+            del line.passed[: bisect_right(line.passed, line.calm[0])]
+
+    def count_hit(self, tag: str) -> None:
+        """Count a copy that was idle anyway and went past a model's oldest calm ticket."""
+        line = self._lines[tag]
+        line.hits += 1
+        if line.hits >= HITS_PER_BYPASS * self._max_bypass:
+            self.make_urgent(self._by_num[line.calm[0]])
+
+    def passed_over(self, ticket: Ticket) -> int:
+        """Return how often a ticket was passed over, up to now."""
+        if ticket.urgent or ticket.ticket_num not in self._by_num:
+            return ticket.passed_over
+        return self._lines[ticket.tag].count(ticket.ticket_num)
+
+    # Questions -------------------------------------------------------------------------------
+
+    def urgent(self) -> Iterator[Ticket]:
+        """Iterate the tickets before which nobody may be served any more, oldest first."""
+        return map(self._by_num.__getitem__, self._urgent)
 
     def waiting(self, tag: str) -> int:
         """Return how many tickets wait for a model."""
-        return len(self._by_tag.get(tag, ()))
+        line = self._lines.get(tag)
+        return 0 if line is None else len(line.keys)
 
     def first(self, tag: str) -> Ticket | None:
         """Return the ticket of a model that is served next, urgent ones before others."""
-        line = self._by_tag.get(tag)
-        if not line:
-            return None
-        if self._urgent:
-            for num in self._urgent:
-                if self._by_num[num].tag == tag:
-                    return self._by_num[num]
-        return line[0]
+        line = self._lines.get(tag)
+        return None if line is None else self._by_num[line.keys[0][2]]
 
     def heads(self) -> list[Ticket]:
         """Return each model's next ticket, and its oldest, in the order of service."""
-        urgent = {num: place for place, num in enumerate(self._urgent)}
-        last = len(urgent)
-        firsts: list[Ticket] = []
-        for tag, line in self._by_tag.items():
-            first = self.first(tag)
-            # A newer ticket of higher priority may be barred where the oldest is not.
-            oldest = min(line, key=lambda ticket: ticket.ticket_num)
-            firsts.extend(dict.fromkeys(t for t in (first, oldest) if t is not None))
-        firsts.sort(
-            key=lambda ticket: (
-                urgent.get(ticket.ticket_num, last),
-                ticket.priority,
-                ticket.ticket_num,
-            )
-        )
-        return firsts
+        if self._heads is None:
+            keys: list[_Key] = []
+            for line in self._lines.values():
+                first = line.keys[0]
+                keys.append(first)
+                # A newer ticket of higher priority may be barred where the oldest is not.
+                if line.calm and line.calm[0] < first[2]:
+                    keys.append(_key(self._by_num[line.calm[0]]))
+            keys.sort()
+            self._heads = [self._by_num[key[2]] for key in keys]
+        return self._heads
 
-    def positions(self) -> dict[str, list[int]]:
-        """Return, by model, the places (from 1) of its tickets in the order of service."""
-        places: dict[str, list[int]] = {}
-        for place, ticket in enumerate(self, start=1):
-            places.setdefault(ticket.tag, []).append(place)
-        return places
+    def place(self, tag: str, rank: int) -> int | None:
+        """Return the place (from 1) in the whole order of a model's ``rank``-th ticket (from 1)."""
+        line = self._lines.get(tag)
+        if line is None or rank > len(line.keys):
+            return None
+        return bisect_left(self._keys, line.keys[rank - 1]) + 1
 
     def __iter__(self) -> Iterator[Ticket]:
         """Iterate in the order of service: urgent first, then by priority and number."""
-        urgent = set(self._urgent)
-        yield from (self._by_num[num] for num in self._urgent)
-        for ticket in heapq.merge(*self._by_tag.values()):
-            if ticket.ticket_num not in urgent:
-                yield ticket
+        return iter([self._by_num[key[2]] for key in self._keys])
 
     def check_valid(self) -> None:
         """Raise AssertionError where the indices disagree."""
-        assert self._nums == sorted(self._by_num)  # noqa: S101 - this is the check
-        lines = sorted(t.ticket_num for line in self._by_tag.values() for t in line)
-        assert lines == self._nums, "a ticket is missing from its model's line"  # noqa: S101
-        late = [n for n in self._nums if self._by_num[n].urgent]
+        keys = sorted(_key(ticket) for ticket in self._by_num.values())
+        assert keys == self._keys, "the order is not the tickets'"  # noqa: S101 - this is the check
+        lines = sorted(key for line in self._lines.values() for key in line.keys)
+        assert lines == keys, "a ticket is missing from its model's line"  # noqa: S101
+        late = sorted(num for num, ticket in self._by_num.items() if ticket.urgent)
         assert late == self._urgent, "the urgent are not known"  # noqa: S101
-        starving = [n for n in self._nums if self._by_num[n].passed_over >= self._max_bypass]
-        assert set(starving) <= set(late), "a starving ticket is not urgent"  # noqa: S101
+        for tag, line in self._lines.items():
+            calm = sorted(t.ticket_num for t in self._by_num.values() if t.tag == tag)
+            calm = [num for num in calm if not self._by_num[num].urgent]
+            assert line.keys == sorted(line.keys), "a line is not in order"  # noqa: S101
+            assert line.calm == calm, "who is calm is not known"  # noqa: S101
+            assert set(line.returned) <= set(calm), "counted for nobody"  # noqa: S101
+            starving = [num for num in calm if line.count(num) >= self._max_bypass]
+            assert not starving, "a starving ticket is not urgent"  # noqa: S101

@@ -106,9 +106,16 @@ HELD = frozenset({_S.ACTIVE, _S.DRAINING})
 TERMINAL = frozenset({_S.GONE, _S.FAILED})
 
 
+# The same table by state, so that a move makes no pair.
+_ROWS: dict[CopyState, dict[CopyEvent, CopyState]] = {
+    state: {event: to for (of, event), to in TRANSITIONS.items() if of is state}
+    for state in CopyState
+}
+
+
 def after(state: CopyState, event: CopyEvent) -> CopyState:
     """Return the state that follows; raise InvalidTransitionError for a refused pair."""
-    follows = TRANSITIONS.get((state, event))
+    follows = _ROWS[state].get(event)
     if follows is None:
         raise InvalidTransitionError(f"a copy that is {state.value} cannot take {event.value}")
     return follows

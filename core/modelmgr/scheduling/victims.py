@@ -43,7 +43,7 @@ class Victims:
             spare: a copy that must stay.
         """
         found: list[IdleCopy] = []
-        places: dict[str, list[int]] | None = None
+        queue = self._queue
         for copy in device.copies.values():
             model = copy.model
             if copy.state is not CopyState.IDLE or copy.ticket is not None or model.pinned:
@@ -55,12 +55,10 @@ class Victims:
             cold = now_ns - copy.last_used_ns >= self._cooldown_ns
             if more and not (surplus and cold):
                 continue
-            if places is None:
-                places = self._queue.positions() if len(self._queue) else {}
             found.append(
                 IdleCopy(
                     copy=copy.number,
-                    tag=copy.tag,
+                    tag=model.tag,
                     device=device.index,
                     size_bytes=device.ledger.charge_of(copy.number),
                     last_used_ns=copy.last_used_ns,
@@ -70,7 +68,8 @@ class Victims:
                     cold=cold,
                     rank=rank,
                     copies=model.loaded(),
-                    demand=tuple(places.get(copy.tag, ())),
+                    queued=queue.waiting(model.tag),
+                    place=queue.place(model.tag, rank),
                 )
             )
         return found
