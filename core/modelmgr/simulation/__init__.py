@@ -1,0 +1,1 @@
+"""Pure: the virtual-time engine, virtual devices, faults, metrics, the offline bound."""

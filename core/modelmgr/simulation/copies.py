@@ -1,0 +1,159 @@
+"""What the engine keeps of each model and each copy: the truth beside the scheduler's belief."""
+
+from __future__ import annotations
+
+from modelmgr.errors import UsageError
+from modelmgr.simulation.device import VirtualDevice
+from modelmgr.simulation.metrics import Durations
+from modelmgr.workload.distributions import Sampler, make_sampler
+from modelmgr.workload.raw_requests import RawRequest
+from modelmgr.workload.scenario import ScenarioModel
+from modelmgr.workload.streams import open_stream
+
+_DRAWN_AT_ONCE = 64
+
+
+class Drawn:
+    """Durations from one stream, one after the other."""
+
+    __slots__ = ("_next", "_sampler")
+
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler = sampler
+        self._next: list[int] = []
+
+    def take(self) -> int:
+        """Return the next duration, nanoseconds."""
+        if not self._next:
+            self._next = self._sampler(_DRAWN_AT_ONCE)
+            self._next.reverse()
+        return self._next.pop()
+
+
+class VirtualModel:
+    """One model: what it truly takes, and what was counted of it.
+
+    Attributes:
+        tag: unique.
+        priority: of its requests.
+        resident_bytes: a loaded copy that does nothing.
+        extra_bytes: what running adds to that.
+        loading_bytes: what a copy takes while it loads.
+        load_times: how long loads take.
+        unload_times: how long unloads take.
+        trusted: what the scheduler believes of it covers the truth.
+        waits: of its requests that were given a copy.
+        requests: that came.
+        hits: that were given a copy that was loaded already.
+        loads: that ended well.
+        evictions: of its copies.
+    """
+
+    __slots__ = (
+        "evictions",
+        "extra_bytes",
+        "hits",
+        "load_times",
+        "loading_bytes",
+        "loads",
+        "priority",
+        "requests",
+        "resident_bytes",
+        "tag",
+        "trusted",
+        "unload_times",
+        "waits",
+    )
+
+    def __init__(self, model: ScenarioModel, seed: int) -> None:
+        cost = model.cost
+        if cost is None:
+            raise UsageError(
+                f"model {model.tag!r} has no cost: a simulation needs one for every model; "
+                "give it 'cost:' or 'costs:'"
+            )
+        tag = model.tag
+        self.tag = tag
+        self.priority = model.priority
+        self.resident_bytes = cost.resident_bytes
+        self.extra_bytes = max(0, cost.peak_bytes - cost.resident_bytes)
+        self.loading_bytes = max(cost.resident_bytes, cost.load_peak_bytes or 0)
+        self.load_times = Drawn(make_sampler(cost.load, open_stream(seed, "load", tag)))
+        self.unload_times = Drawn(make_sampler(cost.unload, open_stream(seed, "unload", tag)))
+        self.trusted = False
+        self.waits = Durations()
+        self.requests = 0
+        self.hits = 0
+        self.loads = 0
+        self.evictions = 0
+
+    @property
+    def peak_bytes(self) -> int:
+        """A copy that runs."""
+        return self.resident_bytes + self.extra_bytes
+
+
+class VirtualCopy:
+    """One copy: where it is, what it holds of the device, and who has it.
+
+    Attributes:
+        number: the scheduler's.
+        model: whose copy.
+        device: where.
+        taken_bytes: what it holds of the device now.
+        lease: under which somebody has it, 0 where nobody does.
+        job: the request that it serves.
+        granted_ns: since when.
+        load_ns: how long its load takes, as drawn.
+        loaded: its load has ended and its unload has not.
+        dead: its process died and the scheduler does not know it yet.
+        measured: its first job measures the model.
+        ends_ns: when its load ends.
+        failure: why that goes wrong, None where it does not.
+        end_serial: of the event that does, so that a fault can end it sooner or later.
+        late_ns: how long after its unload the memory comes back; 0 for at once.
+        leaving: its unload was ordered.
+        had_bytes: what it had, and did not suffice, when it ran out of memory; None where it never
+            did.
+    """
+
+    __slots__ = (
+        "dead",
+        "device",
+        "end_serial",
+        "ends_ns",
+        "failure",
+        "granted_ns",
+        "had_bytes",
+        "job",
+        "late_ns",
+        "lease",
+        "leaving",
+        "load_ns",
+        "loaded",
+        "measured",
+        "model",
+        "number",
+        "taken_bytes",
+    )
+
+    def __init__(
+        self, number: int, model: VirtualModel, device: VirtualDevice, *, measured: bool
+    ) -> None:
+        self.number = number
+        self.model = model
+        self.device = device
+        self.taken_bytes = 0
+        self.lease = 0
+        self.job: RawRequest | None = None
+        self.granted_ns = 0
+        self.load_ns = 0
+        self.loaded = False
+        self.dead = False
+        self.measured = measured
+        self.ends_ns = 0
+        self.failure: str | None = None
+        self.end_serial = 0
+        self.late_ns = 0
+        self.leaving = False
+        self.had_bytes: int | None = None

@@ -1,0 +1,575 @@
+"""The virtual world that a scheduler is run in: what its orders do, and what they come to.
+
+Owns the devices, the copies, the event heap and the counts, and carries out every order as
+``runtime.driver`` does: the same calls of the scheduler in the same order. Loads, unloads and
+readings of a real driver take time in threads; here a load or an unload is one event at its end,
+and a reading takes no time. The loop that takes events off the heap is ``simulation.engine``'s.
+
+Readings that cannot change anything are left out: where every copy on a device takes no more than
+the scheduler believes, nothing foreign is there, no reading failed and every reservation is
+covered, a reading moves no figure of the ledger (its foreign use stays 0), so no decision can
+follow from it. ``read_always`` takes them all the same, for the test that compares the two.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from heapq import heappush
+from typing import Any, NamedTuple
+
+from modelmgr.estimation.estimator import ResourceEstimator
+from modelmgr.records.costs import Eviction, EvictionCandidate
+from modelmgr.records.decision_log import DecisionLog
+from modelmgr.scheduling.actions import Action, Grant, Refusal, StartLoad, StartUnload
+from modelmgr.scheduling.copies import ModelCosts
+from modelmgr.scheduling.scheduler import Scheduler
+from modelmgr.scheduling.settings import SchedulerSettings
+from modelmgr.simulation.copies import VirtualCopy, VirtualModel
+from modelmgr.simulation.device import VirtualDevice
+from modelmgr.simulation.faults import OUT_OF_MEMORY, ArmedFaults
+from modelmgr.simulation.metrics import EXACT_SAMPLES, Durations
+from modelmgr.units import MIB
+from modelmgr.workload.raw_requests import NOBODY, RawRequest
+from modelmgr.workload.requests import RequestSource
+from modelmgr.workload.scenario import BelievedCost, Scenario
+
+# Kinds of events, in the heap's (at_ns, serial, kind, what, more).
+RELEASE = 0  # a job ends: copy, lease
+LOAD_ENDS = 1  # copy
+UNLOAD_ENDS = 2  # copy
+ASKED = 3  # a closed loop's user asks again: raw request
+COPY_DIES = 4  # a copy ran out of memory, or was found dead when it was granted: copy, lease
+MEMORY_BACK = 5  # late memory is free at last: copy
+FAULT = 6  # number of the fault
+FAULT_ENDS = 7  # what undoes it
+POLL = 8  # look at the devices while somebody waits
+NEVER = 2**63 - 1
+"""A time after everything."""
+
+PROGRESSING = frozenset({RELEASE, LOAD_ENDS, UNLOAD_ENDS, ASKED, COPY_DIES, MEMORY_BACK})
+"""Events that come from a request or a load under way, or bring a new one."""
+
+EVICTIONS_KEPT = 1_000
+_EVICTED_FOR = frozenset({"make-room", "isolation"})
+
+Event = tuple[int, int, int, Any, Any]
+"""What ``what`` and ``more`` are depends on the kind."""
+
+
+class ServedJob(NamedTuple):
+    """A request that was given a copy: what the offline bound is computed from."""
+
+    tag: str
+    device: str
+    start_ns: int
+    end_ns: int
+
+
+class World:
+    """Everything that a run changes.
+
+    Args:
+        scenario: what to simulate.
+        write_log: takes the decision log's bytes; None where only its hash is wanted.
+        poll_interval_ns: between readings while somebody waits.
+        keep_schedule: keep every served job.
+        read_always: take readings that cannot change anything as well.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        *,
+        write_log: Callable[[bytes], object] | None,
+        poll_interval_ns: int,
+        keep_schedule: bool,
+        read_always: bool,
+    ) -> None:
+        options = scenario.manager
+        self.timeout_ns = options.wait_timeout_ns
+        self.poll_interval_ns = poll_interval_ns
+        self.scheduler = Scheduler(
+            [(d.name, d.total_bytes, d.limit_bytes) for d in scenario.devices],
+            SchedulerSettings(
+                policy=options.policy,
+                isolation=options.isolation,
+                max_bypass=options.max_bypass,
+                min_copies=options.min_copies,
+                max_copies=options.max_copies,
+                cooldown_ns=options.cooldown_ns,
+            ),
+        )
+        self.devices = tuple(
+            VirtualDevice(index, d.name, d.total_bytes, d.limit_bytes)
+            for index, d in enumerate(scenario.devices)
+        )
+        self.models = tuple(VirtualModel(model, scenario.seed) for model in scenario.models)
+        self.model_of = {model.tag: model for model in self.models}
+        self.source = RequestSource(scenario)
+        self.copies: dict[int, VirtualCopy] = {}
+        self.pending: dict[int, RawRequest] = {}
+        self.heap: list[Event] = [(NEVER, 0, POLL, None, None)]
+        self.next_serial = itertools.count(1).__next__
+        self.armed = ArmedFaults(scenario.faults, scenario.seed)
+        self.log = DecisionLog([d.name for d in scenario.devices], write_log)
+        self.latencies = Durations()
+        self.schedule: list[ServedJob] | None = [] if keep_schedule else None
+        self.evictions: list[Eviction] = []
+        self.estimator = ResourceEstimator()
+        self.ended_ns = 0
+        self.total = 0
+        self.completed = 0
+        self.timed_out = 0
+        self.refused = 0
+        self.failed = 0
+        self.cancelled = 0
+        self.failed_loads = 0
+        self.loads_ns = 0
+        self.first_loads_ns = 0
+        self._spilled = 0
+        self._read_always = read_always
+        self._stale = [True] * len(self.devices)
+        # Whether a reading of any device could change something.
+        self.unquiet = True
+        for model in scenario.models:
+            if model.believed is not None:
+                self._preload(model.tag, model.believed)
+        self.read_all(0)
+        for model in scenario.models:
+            if model.pinned:
+                self.absorb(self.scheduler.pin(model.tag, 0), 0)
+
+    # Orders ----------------------------------------------------------------------------------
+
+    def absorb(self, actions: Iterable[Action], now_ns: int) -> None:
+        """Carry out what the scheduler ordered."""
+        for action in actions:
+            if type(action) is Grant:
+                self.log.grant(
+                    now_ns,
+                    action.action_id,
+                    action.ticket_num,
+                    action.tag,
+                    action.copy,
+                    action.device,
+                    action.lease,
+                    action.hit,
+                )
+                job = self.pending.pop(action.ticket_num)
+                copy = self.copies[action.copy]
+                copy.lease = action.lease
+                copy.job = job
+                copy.granted_ns = now_ns
+                model = copy.model
+                if copy.dead:
+                    self.push(now_ns, COPY_DIES, copy, action.lease)
+                    continue
+                if action.hit:
+                    model.hits += 1
+                model.waits.buffer.append(now_ns - job[0])
+                extra = model.extra_bytes
+                if not extra or copy.device.take(extra, now_ns):
+                    copy.taken_bytes += extra
+                    heappush(
+                        self.heap,
+                        (now_ns + job[2], self.next_serial(), RELEASE, copy, action.lease),
+                    )
+                else:
+                    free = copy.device.total_bytes - copy.device.used_bytes
+                    copy.had_bytes = copy.taken_bytes + free
+                    self.push(now_ns, COPY_DIES, copy, action.lease)
+            elif type(action) is StartLoad:
+                self._start_load(action, now_ns)
+            elif type(action) is StartUnload:
+                self._start_unload(action, now_ns)
+            else:
+                self.log.reject(
+                    now_ns,
+                    action.action_id,
+                    action.ticket_num,
+                    action.tag,
+                    action.refusal.value,
+                    action.message,
+                )
+                self._refused(action.refusal, self.pending.pop(action.ticket_num), now_ns)
+
+    def _start_load(self, load: StartLoad, now_ns: int) -> None:
+        self.log.start_load(
+            now_ns,
+            load.action_id,
+            load.ticket_num,
+            load.tag,
+            load.copy,
+            load.device,
+            load.reserved_bytes,
+            load.isolated,
+        )
+        model, device = self.model_of[load.tag], self.devices[load.device]
+        copy = VirtualCopy(load.copy, model, device, measured=load.isolated)
+        self.copies[load.copy] = copy
+        copy.load_ns = model.load_times.take()
+        takes_ns, failure = self.armed.on_load(load.tag, device.name, copy.load_ns, now_ns)
+        copy.load_ns = takes_ns
+        if failure == OUT_OF_MEMORY:
+            device.oom_events += 1
+        elif device.lost:
+            failure = "DeviceLostError: the device is gone"
+        elif device.take(model.loading_bytes, now_ns):
+            copy.taken_bytes = model.loading_bytes
+        else:
+            # Weights come in evenly, so on average it is half-way that no more fit.
+            failure = OUT_OF_MEMORY
+            takes_ns //= 2
+            copy.had_bytes = device.total_bytes - device.used_bytes
+        self.end_load_at(copy, now_ns + takes_ns, failure)
+        if not model.trusted:
+            self._update_quiet()
+
+    def end_load_at(self, copy: VirtualCopy, at_ns: int, failure: str | None) -> None:
+        """Let a load end at a time, well (None) or with a message; an earlier order is void."""
+        copy.ends_ns = at_ns
+        copy.failure = failure
+        copy.end_serial = self.next_serial()
+        heappush(self.heap, (at_ns, copy.end_serial, LOAD_ENDS, copy, None))
+
+    def delay_load(self, copy: VirtualCopy, longer_ns: int) -> None:
+        """Let a load take longer, however it ends."""
+        copy.load_ns += longer_ns
+        self.end_load_at(copy, copy.ends_ns + longer_ns, copy.failure)
+
+    def load_ends(self, copy: VirtualCopy, now_ns: int) -> None:
+        """End a load, well or not, as the driver's loading thread tells it."""
+        model, device = copy.model, copy.device
+        failure = copy.failure
+        if failure is not None:
+            self.failed_loads += 1
+            del self.copies[copy.number]
+            self._free(copy, now_ns)
+            self._learn_shortage(copy, now_ns)
+            self.absorb(
+                self.scheduler.load_failed(
+                    copy.number, now_ns, failure, out_of_memory=failure == OUT_OF_MEMORY
+                ),
+                now_ns,
+            )
+            self._update_quiet()
+            return
+        device.give_back(model.loading_bytes - model.resident_bytes, now_ns)
+        copy.taken_bytes = model.resident_bytes
+        copy.loaded = True
+        if not model.loads:
+            self.first_loads_ns += copy.load_ns
+        model.loads += 1
+        self.loads_ns += copy.load_ns
+        self._stale[device.index] = True
+        self.absorb(self.scheduler.load_finished(copy.number, now_ns), now_ns)
+        self.read(device, now_ns)
+
+    def _start_unload(self, unload: StartUnload, now_ns: int) -> None:
+        self.log.start_unload(
+            now_ns,
+            unload.action_id,
+            unload.tag,
+            unload.copy,
+            unload.device,
+            unload.reason,
+            unload.requested_by,
+            unload.freed_bytes,
+            unload.chosen,
+        )
+        copy = self.copies[unload.copy]
+        copy.leaving = True
+        if unload.reason in _EVICTED_FOR:
+            copy.model.evictions += 1
+            if len(self.evictions) <= EVICTIONS_KEPT:
+                self.evictions.append(_explained(unload, copy.device.name, now_ns))
+        copy.late_ns = self.armed.on_unload(unload.tag, copy.device.name, now_ns)
+        ends_ns = now_ns + copy.model.unload_times.take()
+        self.push(ends_ns, UNLOAD_ENDS, copy)
+
+    def unload_ends(self, copy: VirtualCopy, now_ns: int) -> None:
+        """End an unload as the driver's unloading thread tells it; late memory stays for now."""
+        del self.copies[copy.number]
+        copy.loaded = False
+        device = copy.device
+        gone = not copy.late_ns or copy.dead
+        if gone:
+            self._free(copy, now_ns)
+        else:
+            self.push(now_ns + copy.late_ns, MEMORY_BACK, copy)
+            self._stale[device.index] = True
+        self.absorb(self.scheduler.unload_finished(copy.number, now_ns, process_gone=gone), now_ns)
+        self._update_quiet()
+        self.read(device, now_ns)
+
+    def memory_back(self, copy: VirtualCopy, now_ns: int) -> None:
+        """Free memory that came back late; readings show it."""
+        self._free(copy, now_ns)
+        self._stale[copy.device.index] = True
+        self._update_quiet()
+
+    # Jobs ------------------------------------------------------------------------------------
+
+    def measure_first_job(self, copy: VirtualCopy, now_ns: int) -> None:
+        """Learn what an unknown model takes from its first job, as the manager does."""
+        copy.measured = False
+        model = copy.model
+        if self.estimator.is_unknown(model.tag) and model.peak_bytes > 0:
+            self.estimator.record_isolation(
+                model.tag, model.resident_bytes or None, model.peak_bytes
+            )
+        record = self.scheduler.model(model.tag)
+        if record.costs is None and (costs := self._estimated(model.tag)) is not None:
+            self._set_costs(model, costs, now_ns)
+
+    def job_lost(self, copy: VirtualCopy, now_ns: int) -> None:
+        """Count a request whose copy or holder was lost while it was served."""
+        job = copy.job
+        copy.lease, copy.job = 0, None
+        if job is not None:
+            self.failed += 1
+            self.note_served(copy, now_ns)
+            self.ask_again(job, now_ns)
+
+    def worker_dies(self, copy: VirtualCopy, now_ns: int) -> None:
+        """Let a copy's process die: its memory is free at once.
+
+        Its holder sees that at once as well, and so does a load; an idle copy's death is found at
+        the next poll, or when it is granted.
+        """
+        if not copy.loaded:
+            self.end_load_at(copy, now_ns, "WorkerDiedError: the worker was killed")
+            return
+        if copy.lease:
+            self.clear_away(copy, now_ns)
+        else:
+            self._free(copy, now_ns)
+            copy.dead = True
+            self._stale[copy.device.index] = True
+            self._update_quiet()
+
+    def clear_away(self, copy: VirtualCopy, now_ns: int) -> None:
+        """Tell that a copy's process died."""
+        self._free(copy, now_ns)
+        self.job_lost(copy, now_ns)
+        self._learn_shortage(copy, now_ns)
+        del self.copies[copy.number]
+        self.absorb(self.scheduler.worker_lost(copy.number, now_ns), now_ns)
+        self._update_quiet()
+
+    def granted_dead(self, copy: VirtualCopy, now_ns: int) -> None:
+        """Tell that a granted copy was dead already; its request asks again."""
+        job = copy.job
+        copy.lease, copy.job = 0, None
+        self.clear_away(copy, now_ns)
+        if job is not None:
+            self.ask(job, now_ns)
+
+    def ask(self, job: RawRequest, now_ns: int) -> None:
+        """Ask for a copy, as the driver's ``acquire`` does."""
+        model = self.models[job[1]]
+        if self.unquiet and not self.scheduler.has_idle(model.tag):
+            self.read_all(now_ns)
+        num, actions = self.scheduler.request(
+            model.tag,
+            now_ns,
+            priority=model.priority,
+            deadline_ns=None if self.timeout_ns is None else job[0] + self.timeout_ns,
+            own_process=True,
+        )
+        self.pending[num] = job
+        self.absorb(actions, now_ns)
+
+    def holder_dies(self, copy: VirtualCopy, now_ns: int) -> None:
+        """Let the client that holds a copy die; the copy is unloaded."""
+        lease = copy.lease
+        self.job_lost(copy, now_ns)
+        extra = copy.taken_bytes - copy.model.resident_bytes
+        copy.device.give_back(extra, now_ns)
+        copy.taken_bytes -= extra
+        self.absorb(self.scheduler.holder_lost(copy.number, lease, now_ns), now_ns)
+
+    def ask_again(self, job: RawRequest, now_ns: int) -> None:
+        """Let a closed loop's user ask again after a request of theirs ended."""
+        if job[4] == NOBODY:
+            return
+        following = self.source.served(job[4], now_ns)
+        if following is not None:
+            self.push(following[0], ASKED, following)
+
+    def _refused(self, refusal: Refusal, job: RawRequest, now_ns: int) -> None:
+        match refusal:
+            case Refusal.TIMED_OUT:
+                self.timed_out += 1
+            case Refusal.LOAD_FAILED:
+                self.failed += 1
+            case Refusal.CANCELLED:
+                self.cancelled += 1
+            case Refusal.DOES_NOT_FIT | Refusal.CLOSED:
+                self.refused += 1
+        self.ask_again(job, now_ns)
+
+    def note_served(self, copy: VirtualCopy, now_ns: int) -> None:
+        """Keep a served job, should the schedule be wanted."""
+        if self.schedule is not None:
+            self.schedule.append(
+                ServedJob(copy.model.tag, copy.device.name, copy.granted_ns, now_ns)
+            )
+
+    def _free(self, copy: VirtualCopy, now_ns: int) -> None:
+        copy.device.give_back(copy.taken_bytes, now_ns)
+        copy.taken_bytes = 0
+
+    # Readings --------------------------------------------------------------------------------
+
+    def read_all(self, now_ns: int) -> None:
+        """Read every device, in order."""
+        for device in self.devices:
+            self.read(device, now_ns)
+
+    def read(self, device: VirtualDevice, now_ns: int) -> None:
+        """Read a device and tell the scheduler, unless the reading could change nothing."""
+        if not self._read_always and not self._matters(device):
+            return
+        if device.failing is not None:
+            self.absorb(self.scheduler.reading_failed(device.index, now_ns, device.failing), now_ns)
+            return
+        self._stale[device.index] = False
+        own_bytes = {
+            copy.number: copy.taken_bytes
+            for copy in self.copies.values()
+            if copy.device is device and copy.loaded and not copy.dead
+        }
+        self.absorb(
+            self.scheduler.memory_reading(
+                device.index,
+                now_ns,
+                at_ns=now_ns,
+                used_bytes=device.shown_bytes,
+                own_bytes=own_bytes,
+            ),
+            now_ns,
+        )
+        ledger = self.scheduler.devices[device.index].ledger
+        if ledger.freeing_bytes or ledger.unsettled():
+            self._stale[device.index] = True
+        self._update_quiet()
+
+    def clear_away_the_dead(self, now_ns: int) -> None:
+        """Tell of idle copies whose processes have died, as the driver's watch does."""
+        for copy in [copy for copy in self.copies.values() if copy.dead and copy.loaded]:
+            scheduled = self.scheduler.copies.get(copy.number)
+            if scheduled is not None and not scheduled.held and copy.number in self.copies:
+                self.clear_away(copy, now_ns)
+
+    def disturbed(self) -> None:
+        """Note that a fault has changed what readings show."""
+        self._stale = [True] * len(self.devices)
+        self.unquiet = True
+
+    def _matters(self, device: VirtualDevice) -> bool:
+        if self._stale[device.index] or device.failing is not None or device.wrong_bytes:
+            return True
+        ledger = self.scheduler.devices[device.index].ledger
+        if ledger.foreign_bytes or ledger.reading_failed is not None:
+            return True
+        return not all(copy.model.trusted for copy in self.copies.values() if copy.device is device)
+
+    def _update_quiet(self) -> None:
+        self.unquiet = self._read_always or any(map(self._matters, self.devices))
+
+    # Costs -----------------------------------------------------------------------------------
+
+    def _preload(self, tag: str, believed: BelievedCost) -> None:
+        if believed.peak_bytes > 0:
+            self.estimator.set_initial_estimate(tag, believed.peak_bytes / MIB)
+        costs = ModelCosts(
+            resident_bytes=believed.resident_bytes,
+            peak_bytes=believed.peak_bytes,
+            load_peak_bytes=believed.load_peak_bytes,
+            load_ns=believed.load_ns,
+        )
+        self._set_costs(self.model_of[tag], costs, 0)
+
+    def _set_costs(self, model: VirtualModel, costs: ModelCosts, now_ns: int) -> None:
+        model.trusted = (
+            model.resident_bytes <= costs.resident_bytes
+            and model.peak_bytes <= costs.peak_bytes
+            and model.loading_bytes <= costs.needed_bytes
+        )
+        self.absorb(self.scheduler.set_costs(model.tag, costs, now_ns), now_ns)
+
+    def _estimated(self, tag: str) -> ModelCosts | None:
+        """Return what the estimator believes, as ``runtime.costs.from_estimate`` does."""
+        estimate = self.estimator.estimate(tag)
+        if estimate is None:
+            return None
+        peak = max(estimate.upper_bytes, estimate.peak_bytes)
+        resident = peak if estimate.resident_bytes is None else min(estimate.resident_bytes, peak)
+        load_ns = self.scheduler.model(tag).load_ns_seen
+        return ModelCosts(resident_bytes=resident, peak_bytes=peak, load_ns=load_ns)
+
+    def _learn_shortage(self, copy: VirtualCopy, now_ns: int) -> None:
+        """Raise what is believed of a known model that ran out of memory with more than that."""
+        if copy.had_bytes is None:
+            return
+        model, floor = copy.model, copy.had_bytes + 1
+        costs = self.scheduler.model(model.tag).costs
+        if costs is None or floor <= (costs.peak_bytes if copy.loaded else costs.needed_bytes):
+            return
+        self.estimator.record_out_of_memory(model.tag, floor)
+        raised = ModelCosts(
+            resident_bytes=costs.resident_bytes,
+            peak_bytes=floor if copy.loaded else costs.peak_bytes,
+            load_peak_bytes=costs.load_peak_bytes if copy.loaded else floor,
+            load_ns=costs.load_ns,
+            hold_ns=costs.hold_ns,
+        )
+        self._set_costs(model, raised, now_ns)
+
+    # Bookkeeping -----------------------------------------------------------------------------
+
+    def push(self, at_ns: int, kind: int, what: object, more: object = None) -> None:
+        """Let something happen at a time."""
+        heappush(self.heap, (at_ns, self.next_serial(), kind, what, more))
+
+    def keep_bounded(self) -> None:
+        """Count waits and latencies in sketches once there are too many to keep."""
+        if self.completed - self._spilled <= EXACT_SAMPLES:
+            return
+        self._spilled = self.completed
+        self.latencies.spill()
+        for model in self.models:
+            model.waits.spill()
+
+    def check_valid(self) -> None:
+        """Raise AssertionError where a promise or one of the world's own sums does not hold."""
+        self.scheduler.check_valid()
+        held = {copy.number for copy in self.copies.values() if copy.lease}
+        believed = {copy.number for copy in self.scheduler.copies.values() if copy.held}
+        assert held == believed, f"holders disagree: {held} and {believed}"  # noqa: S101
+        for number in self.pending:
+            assert self.scheduler.waiting_for(number) is not None, f"ticket {number} was lost"  # noqa: S101
+        ended = self.completed + self.timed_out + self.refused + self.failed + self.cancelled
+        open_ = len(self.pending) + len(held)
+        assert ended + open_ == self.total, f"{self.total} came, {ended} ended, {open_} open"  # noqa: S101
+        for device in self.devices:
+            assert 0 <= device.used_bytes <= device.total_bytes, f"{device.name}: impossible use"  # noqa: S101
+
+
+def _explained(unload: StartUnload, device: str, now_ns: int) -> Eviction:
+    return Eviction(
+        at_ns=now_ns,
+        device=device,
+        tag=unload.tag,
+        copy=unload.copy,
+        reason=unload.reason,
+        requested_by=unload.requested_by,
+        freed_bytes=unload.freed_bytes,
+        candidates=tuple(
+            EvictionCandidate(tag=c.tag, copy=c.copy, value=c.value, size_bytes=c.size_bytes)
+            for c in unload.candidates
+        ),
+        chosen=unload.chosen,
+    )
