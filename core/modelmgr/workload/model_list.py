@@ -136,13 +136,24 @@ def _build(document: Document, path: Path) -> ModelList:
                 f"the tag {entry.tag!r} is taken by the model in line {line}",
                 hint="give each model a tag of its own",
             )
-        models.append(_spec(document, at, entry, written.defaults))
+        models.append(model_spec(document, at, entry, written.defaults))
         mark = document.find((*at, "tag"))
         places[entry.tag] = Place(document.path, mark.line, mark.column)
     return ModelList(written.schema_version, tuple(models), path, places)
 
 
-def _spec(document: Document, at: KeyPath, entry: AnyEntry, defaults: Defaults) -> ModelSpec:
+def model_spec(document: Document, at: KeyPath, entry: AnyEntry, defaults: Defaults) -> ModelSpec:
+    """Return what loaders are told of one entry; a scenario's models are read by this too.
+
+    Args:
+        document: where the entry stands.
+        at: its place there.
+        entry: what is written.
+        defaults: what holds where it says nothing.
+
+    Raises:
+        InputError: its keys contradict each other.
+    """
     _check_choice(document, at, entry)
     _refuse_figures(document, (*at, "input"), entry.input)
     given = msgspec.structs.asdict(entry)  # the loader decides which of these keys there are
