@@ -12,11 +12,24 @@ import msgspec
 
 from modelmgr.records import schema as records_schema
 from modelmgr.records.schema import flatten_root, full_kind
+from modelmgr.workload import scenario_entries
 from modelmgr.workload.model_entries import SCHEMA_VERSION, AnyEntry, ModelEntry, ModelListFile
+from modelmgr.workload.scenario_entries import (
+    LOADED_ENTRIES,
+    MixEntry,
+    ScenarioFile,
+    StandInEntry,
+    TraceEntry,
+)
 
 _MODELS = "modelmgr.models"
+_SCENARIO = "modelmgr.scenario"
 
-KINDS: Mapping[str, str] = {"models": _MODELS, **records_schema.KINDS}
+KINDS: Mapping[str, str] = {
+    "models": _MODELS,
+    "scenario": _SCENARIO,
+    **records_schema.KINDS,
+}
 """What people type, and the full name; every kind of file that has a schema."""
 
 
@@ -29,8 +42,11 @@ def json_schema(kind: str) -> dict[str, Any]:
     Raises:
         UsageError: there is no such kind; names the nearest.
     """
-    if full_kind(kind, KINDS) == _MODELS:
+    full = full_kind(kind, KINDS)
+    if full == _MODELS:
         return _models_schema()
+    if full == _SCENARIO:
+        return _scenario_schema()
     return records_schema.json_schema(kind)
 
 
@@ -40,6 +56,26 @@ def _models_schema() -> dict[str, Any]:
     for entry in get_args(AnyEntry):
         _add_choice(schema["$defs"][entry.__name__], entry)
     return schema
+
+
+def _scenario_schema() -> dict[str, Any]:
+    items = (*LOADED_ENTRIES, StandInEntry, MixEntry, TraceEntry)
+    (root, *_), definitions = msgspec.json.schema_components(
+        (ScenarioFile, *items), ref_template="#/$defs/{name}"
+    )
+    schema = flatten_root({**root, "$defs": definitions}, title=_SCENARIO)
+    properties = schema["properties"]
+    properties["schema_version"] = {"const": scenario_entries.SCHEMA_VERSION}
+    # The reader chooses by a key; an editor's checker tries them all.
+    properties["models"]["items"] = _any_of(*LOADED_ENTRIES, StandInEntry)
+    properties["workload"]["items"] = _any_of(MixEntry, TraceEntry)
+    for entry in LOADED_ENTRIES:
+        _add_choice(schema["$defs"][entry.__name__], entry)
+    return schema
+
+
+def _any_of(*entries: type[msgspec.Struct]) -> dict[str, Any]:
+    return {"anyOf": [{"$ref": f"#/$defs/{entry.__name__}"} for entry in entries]}
 
 
 def _add_choice(definition: dict[str, Any], entry: type[ModelEntry]) -> None:
