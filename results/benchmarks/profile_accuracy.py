@@ -275,15 +275,15 @@ def _known(figure: Figure | None) -> Figure:
 def _runs(cost: ModelCost) -> list[tuple[Mapping[str, int], int]]:
     """Return how often a profile in one process ran each shape, everything counted.
 
-    Memory phase: one warm-up, one measured, one for the framework's count; latency phase: one
-    warm-up and the samples; the second copy ran the first shape twice.
+    Memory phase: one warm-up, one measured; latency phase: one warm-up and the samples; the second
+    copy ran the first shape once.
     """
     counts = [
-        (shape.dims, 4 + len(shape.latency_ns.samples if shape.latency_ns else ()))
+        (shape.dims, 3 + len(shape.latency_ns.samples if shape.latency_ns else ()))
         for shape in cost.shapes
     ]
     dims, count = counts[0]
-    return [(dims, count + 2), *counts[1:]]
+    return [(dims, count + 1), *counts[1:]]
 
 
 def _bare(model: ModelSpec, runs: Sequence[tuple[Mapping[str, int], int]]) -> dict[str, Any]:

@@ -94,7 +94,13 @@ class DeviceGauge:
         before_bytes = self._use(worker.pid)
         with PeakSampler(lambda: self._read_use(worker.pid)) as sampler:
             report = worker.run_shape(
-                dims, phase=phase, warmups=warmups, repeats=repeats, seed=seed, timeout_s=timeout_s
+                dims,
+                phase=phase,
+                warmups=warmups,
+                repeats=repeats,
+                seed=seed,
+                timeout_s=timeout_s,
+                count_tensors=False,
             )
         peak_bytes = self._peak(sampler)
         activation_bytes = None

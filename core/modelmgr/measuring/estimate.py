@@ -8,8 +8,10 @@ import msgspec
 
 from modelmgr.devices.discovery import open_reader
 from modelmgr.errors import ModelmgrError
+from modelmgr.measuring.describer import Describer
 from modelmgr.measuring.guess import fit_from_guess
 from modelmgr.measuring.interruption import StopSignals
+from modelmgr.measuring.machine import refuse_budget
 from modelmgr.measuring.observer import ProfileObserver
 from modelmgr.measuring.plan import STEP_ESTIMATE
 from modelmgr.measuring.preflight import Places
@@ -67,16 +69,22 @@ def estimate_models(
     settings.check()
     plans = plan_models(models, settings, places)
     reader = open_reader(settings.device, budget_bytes=settings.budget_bytes, slack=settings.slack)
-    limit_bytes = reader.description.limit_bytes
     reader.close()
+    refuse_budget(reader.description, settings.budget_bytes)
+    limit_bytes = reader.description.limit_bytes
     estimates: list[ModelEstimate] = []
-    with StopSignals() as signals, signals.interruptible(), WorkerLauncher() as launcher:
+    with (
+        StopSignals() as signals,
+        signals.interruptible(),
+        WorkerLauncher() as launcher,
+        Describer(launcher) as describer,
+    ):
         for plan in plans:
             tag = plan.spec.tag
             observer.step_started(tag, STEP_ESTIMATE)
             try:
                 launcher.prepare(plan.spec)
-                report = launcher.estimate(plan.spec, plan.shapes, timeout_s=settings.timeout_s)
+                report = describer.estimate(plan.spec, plan.shapes, timeout_s=settings.timeout_s)
             except ModelmgrError as error:
                 estimates.append(ModelEstimate(tag=tag, shapes=plan.shapes, error=error))
                 continue

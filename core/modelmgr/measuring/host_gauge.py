@@ -62,7 +62,13 @@ class HostGauge:
     ) -> RunFigures:
         """Run; the worker resets the kernel's peak right before its batches."""
         report = worker.run_shape(
-            dims, phase=phase, warmups=warmups, repeats=repeats, seed=seed, timeout_s=timeout_s
+            dims,
+            phase=phase,
+            warmups=warmups,
+            repeats=repeats,
+            seed=seed,
+            timeout_s=timeout_s,
+            count_tensors=False,
         )
         return RunFigures(
             report=report,

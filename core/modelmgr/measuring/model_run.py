@@ -12,6 +12,7 @@ import msgspec
 
 from modelmgr.devices.reading import MemoryReader
 from modelmgr.errors import ForeignLoadError, ModelmgrError
+from modelmgr.measuring.ahead import WorkerAhead
 from modelmgr.measuring.foreign import describe_foreign
 from modelmgr.measuring.gauges import Gauge
 from modelmgr.measuring.interruption import StopSignals
@@ -25,7 +26,8 @@ from modelmgr.measuring.settings import ProfileSettings
 from modelmgr.measuring.watch import MemoryWatch
 from modelmgr.measuring.worker_copy import WorkerCopy
 from modelmgr.units import format_bytes
-from modelmgr.workers.launcher import WorkerLauncher
+from modelmgr.workers.launcher import Worker, WorkerLauncher
+from modelmgr.workload.model_spec import ModelSpec
 
 _MAX_ATTEMPTS = 3  # of one process, while others move the memory and the caller said to wait
 _QUIET_S = 1.0
@@ -51,6 +53,27 @@ class Tools:
         return self.settings.budget_bytes or self.reader.description.total_bytes
 
 
+def start_worker(tools: Tools, spec: ModelSpec, *, rehearse: bool = True) -> Worker:
+    """Start a watched worker for a model where the run's models are loaded; errors as launcher's.
+
+    Args:
+        tools: the run's.
+        spec: the model.
+        rehearse: whether its framework warms up before the load, so that figures are the model's.
+    """
+    placement = place(tools.reader.description)
+    worker = tools.launcher.start(
+        spec,
+        device=placement.device,
+        seed=tools.settings.seed,
+        budget_bytes=tools.budget_bytes,
+        env=placement.env,
+        rehearse=rehearse,
+    )
+    tools.watch.add(worker.pid)
+    return worker
+
+
 class ModelRun:
     """The measurement of one model.
 
@@ -58,8 +81,16 @@ class ModelRun:
         notes: what a reader of the figures should know, so far.
     """
 
-    def __init__(self, tools: Tools, plan: ModelPlan, gauge: Gauge, deadline: Deadline) -> None:
-        """Measure nothing yet."""
+    def __init__(
+        self,
+        tools: Tools,
+        plan: ModelPlan,
+        gauge: Gauge,
+        deadline: Deadline,
+        ahead: WorkerAhead | None = None,
+    ) -> None:
+        """Measure nothing yet; the first copy loads in the worker that is ``ahead``, if any."""
+        self._ahead = ahead
         self.notes: list[str] = []
         self._tools = tools
         self._plan = plan
@@ -169,7 +200,7 @@ class ModelRun:
         try:
             with (
                 tools.isolation.lease(tag, self._load),
-                tools.isolation.lease(tag, self._load) as second,
+                tools.isolation.lease(tag, self._load_second) as second,
             ):
                 second_bytes = self._measure_second(second)
         except ModelmgrError as error:
@@ -200,16 +231,18 @@ class ModelRun:
 
     def _load(self) -> WorkerCopy:
         """Make a copy: what the manager calls, in this thread."""
+        self._tools.signals.check()
+        ahead, self._ahead = self._ahead, None
+        worker = None if ahead is None else ahead.take()
+        return self._copy(worker or start_worker(self._tools, self._plan.spec))
+
+    def _load_second(self) -> WorkerCopy:
+        """Make the copy of which its own pages alone are read, whoever they belong to."""
+        self._tools.signals.check()
+        return self._copy(start_worker(self._tools, self._plan.spec, rehearse=False))
+
+    def _copy(self, worker: Worker) -> WorkerCopy:
         tools = self._tools
-        tools.signals.check()
-        placement = place(tools.reader.description)
-        worker = tools.launcher.start(
-            self._plan.spec,
-            device=placement.device,
-            seed=tools.settings.seed,
-            budget_bytes=tools.budget_bytes,
-            env=placement.env,
-        )
         return WorkerCopy(
             worker,
             gauge=self._gauge,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from modelmgr.errors import ModelmgrError
 from modelmgr.records.costs import ModelCost
 
 
@@ -24,6 +25,14 @@ class ProfileObserver(Protocol):
 
     def memory_read(self, used_bytes: int, limit_bytes: int) -> None:
         """The device's use just now, against its limit."""
+        ...
+
+    def model_failed(self, tag: str, error: ModelmgrError) -> None:
+        """A model could not be measured, and why: what its cost's ``error`` leaves out.
+
+        ``modelmgr.workers.failures.remote_details`` has its worker's traceback and last output.
+        ``model_finished`` follows.
+        """
         ...
 
     def model_finished(self, tag: str, cost: ModelCost) -> None:
@@ -48,6 +57,9 @@ class SilentObserver:
         """Ignore it."""
 
     def memory_read(self, used_bytes: int, limit_bytes: int) -> None:
+        """Ignore it."""
+
+    def model_failed(self, tag: str, error: ModelmgrError) -> None:
         """Ignore it."""
 
     def model_finished(self, tag: str, cost: ModelCost) -> None:

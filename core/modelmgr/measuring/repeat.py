@@ -95,7 +95,6 @@ def measure_copy(
                 dims=dims,
                 before_bytes=run.before_bytes,
                 activation_bytes=run.activation_bytes,
-                tensor_peak_bytes=run.report.tensor_peak_bytes,
             )
         )
     for position, shape in enumerate(shapes):
@@ -149,7 +148,6 @@ def _with_latency(
         activation_bytes=shape.activation_bytes,
         default_peak_bytes=max(peaks, default=None),
         latencies_ns=tuple(latencies),
-        tensor_peak_bytes=shape.tensor_peak_bytes,
     )
     return measured, runs
 

@@ -18,7 +18,6 @@ class ShapeSample(msgspec.Struct, frozen=True, kw_only=True):
         activation_bytes: the peak of the memory phase above ``before_bytes``.
         default_peak_bytes: the copy's whole peak with the allocator set as in production.
         latencies_ns: one a batch, warm-ups left out.
-        tensor_peak_bytes: the framework's own count of live tensors, a check; None where unknown.
     """
 
     dims: dict[str, int]
@@ -26,7 +25,6 @@ class ShapeSample(msgspec.Struct, frozen=True, kw_only=True):
     activation_bytes: int | None
     default_peak_bytes: int | None = None
     latencies_ns: tuple[int, ...] = ()
-    tensor_peak_bytes: int | None = None
 
     @property
     def memory_peak_bytes(self) -> int | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 
+from modelmgr.errors import ModelmgrError
 from modelmgr.measuring.observer import ProfileObserver
 from modelmgr.records.costs import ModelCost
 
@@ -39,6 +40,11 @@ class SerialObserver:
         """Pass it on."""
         with self._lock:
             self._observer.memory_read(used_bytes, limit_bytes)
+
+    def model_failed(self, tag: str, error: ModelmgrError) -> None:
+        """Pass it on."""
+        with self._lock:
+            self._observer.model_failed(tag, error)
 
     def model_finished(self, tag: str, cost: ModelCost) -> None:
         """Pass it on."""

@@ -23,14 +23,16 @@ from modelmgr.errors import (
     ModelmgrError,
     UsageError,
 )
+from modelmgr.measuring.ahead import WorkerAhead
 from modelmgr.measuring.assembly import assemble_cost, failed_cost
+from modelmgr.measuring.describer import Describer, runs_framework_code_only
 from modelmgr.measuring.device_gauge import DeviceGauge
 from modelmgr.measuring.gauges import Gauge
 from modelmgr.measuring.guess import least_bytes_of_shapes
 from modelmgr.measuring.host_gauge import HostGauge
 from modelmgr.measuring.interruption import StopRequested, StopSignals
 from modelmgr.measuring.isolation import Isolation
-from modelmgr.measuring.model_run import ModelRun, Tools
+from modelmgr.measuring.model_run import ModelRun, Tools, start_worker
 from modelmgr.measuring.observer import ProfileObserver
 from modelmgr.measuring.placement import place
 from modelmgr.measuring.plan import STEP_ESTIMATE, ModelPlan, describe_dims
@@ -46,7 +48,6 @@ from modelmgr.workers.launcher import WorkerLauncher
 from modelmgr.workers.reports import EstimateReport
 
 _MEASURABLE = frozenset({"cuda", "host"})
-_CHECKED_BY_FRAMEWORK = frozenset({"transformers"})
 
 
 class Session:
@@ -68,6 +69,8 @@ class Session:
         self._settings = settings
         self._resources = ExitStack()
         self._tools: Tools
+        self._describer: Describer
+        self._still_to_describe: set[str] = set()
 
     @property
     def device(self) -> DeviceDescription:
@@ -109,6 +112,9 @@ class Session:
                 watch=watch,
                 isolation=opened.enter_context(Isolation(reader)),
             )
+            self._describer = opened.enter_context(
+                Describer(launcher, place(reader.description).env)
+            )
             self._resources = opened.pop_all()
         return self
 
@@ -131,19 +137,17 @@ class Session:
         try:
             for plan in plans:
                 self.signals.check()
-                if plan.spec.loader in _CHECKED_BY_FRAMEWORK:
+                if runs_framework_code_only(plan.spec):
                     self._check_by_framework(plan, places)
         except StopRequested:
             self.interrupted = True
 
     def _check_by_framework(self, plan: ModelPlan, places: Places) -> None:
         """Have a worker describe the model; a guess of no shape reads its config and no weight."""
-        launcher, env = self._tools.launcher, place(self.device).env
         try:
             with self.signals.interruptible():
-                launcher.prepare(plan.spec, env=env)
-                with launcher.start(plan.spec, env=env) as worker:
-                    worker.estimate((), timeout_s=self._settings.timeout_s)
+                self._tools.launcher.prepare(plan.spec, env=place(self.device).env)
+                self._describer.estimate(plan.spec, (), timeout_s=self._settings.timeout_s)
         except (UsageError, ModelLoadError, MissingPackageError) as error:
             self.signals.check()
             raise bad_input(error, plan.spec.tag, places) from error
@@ -156,6 +160,11 @@ class Session:
         The observer is told that a model is finished when the next one is asked for: by then the
         caller has put it where it is safe.
         """
+        self._still_to_describe = {
+            plan.spec.tag for plan in plans if plan.estimate and runs_framework_code_only(plan.spec)
+        }
+        if not self._still_to_describe:
+            self._describer.close()
         try:
             for plan in plans:
                 self.signals.check()
@@ -174,17 +183,19 @@ class Session:
         """
         tools = self._tools
         estimate: EstimateReport | None = None
+        ahead: WorkerAhead | None = None
         notes: list[str] = []
         try:
             with self.signals.interruptible():
                 # It serves all workers: not this model's time.
                 tools.launcher.prepare(plan.spec, env=place(self.device).env)
             deadline = Deadline(plan.spec.tag, self._settings.timeout_s)
+            ahead = self._start_ahead(plan, deadline)
             if plan.estimate:
                 estimate = self._estimate(plan, deadline, notes)
                 plan = self._without_misfits(plan, estimate, notes)
             gauge: Gauge = HostGauge() if self.device.kind == "host" else DeviceGauge(tools.reader)
-            run = ModelRun(tools, plan, gauge, deadline)
+            run = ModelRun(tools, plan, gauge, deadline, ahead)
             try:
                 samples = run.measure()
             finally:
@@ -195,10 +206,27 @@ class Session:
         except ModelmgrError as error:
             self.signals.check()
             tools.isolation.unload_idle()
+            self.observer.model_failed(plan.spec.tag, error)
             return failed_cost(error, estimate=estimate, notes=notes)
+        finally:
+            if ahead is not None:
+                ahead.close()
         for sample in samples:
             self.packages.update(sample.packages)
         return cost
+
+    def _start_ahead(self, plan: ModelPlan, deadline: Deadline) -> WorkerAhead | None:
+        """Let the first copy's worker get ready during the guess, where that disturbs nobody.
+
+        Not where code of the model's author would run twice at a time, nor on a device, whose
+        readings tell our processes apart only once they have a context.
+        """
+        if not (
+            plan.estimate and runs_framework_code_only(plan.spec) and self.device.kind == "host"
+        ):
+            return None
+        tools = self._tools
+        return WorkerAhead(lambda: start_worker(tools, plan.spec), timeout_s=deadline.remaining_s())
 
     def _estimate(
         self, plan: ModelPlan, deadline: Deadline, notes: list[str]
@@ -206,16 +234,19 @@ class Session:
         """Return the guess; one that fails is no reason not to measure."""
         self.observer.step_started(plan.spec.tag, STEP_ESTIMATE)
         try:
-            with (
-                self.signals.interruptible(),
-                self._tools.launcher.start(plan.spec, env=place(self.device).env) as worker,
-            ):
-                return worker.estimate(plan.shapes, timeout_s=deadline.remaining_s())
+            with self.signals.interruptible():
+                return self._describer.estimate(
+                    plan.spec, plan.shapes, timeout_s=deadline.remaining_s()
+                )
         except ModelmgrError as error:
             self.signals.check()
             deadline.remaining_s()  # a time-out of the whole model is no failed guess
             notes.append(f"no estimate: {error}")
             return None
+        finally:
+            self._still_to_describe.discard(plan.spec.tag)
+            if not self._still_to_describe:
+                self._describer.close()  # models are measured alone
 
     def _without_misfits(
         self, plan: ModelPlan, estimate: EstimateReport | None, notes: list[str]

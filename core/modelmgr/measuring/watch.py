@@ -82,9 +82,10 @@ class MemoryWatch:
         self._thread = threading.Thread(target=self._run, name="modelmgr-watch", daemon=True)
 
     def add(self, pid: int) -> None:
-        """Watch a worker that was just started; one that is gone already is not watched."""
+        """Watch a worker that was just started, once; one that is gone already is not watched."""
         with suppress(ReadingError), self._lock:
-            self._workers[pid] = _Watched(pid)
+            if pid not in self._workers:
+                self._workers[pid] = _Watched(pid)
 
     def remove(self, pid: int) -> None:
         """Stop watching a worker; unknown ids are ignored."""

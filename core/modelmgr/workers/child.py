@@ -38,6 +38,7 @@ _FRAMEWORKS = ("torch", "transformers", "onnxruntime", "numpy")
 _PARENT_GONE = 0
 _STAGES: dict[type[protocol.Request], Stage] = {
     protocol.Configure: "loading",
+    protocol.Prepare: "loading",
     protocol.Load: "loading",
     protocol.Estimate: "estimating",
 }
@@ -90,6 +91,7 @@ class _Child:
         self._channel = channel
         self._configuration: protocol.Configure | None = None
         self._model: LoadedModel | None = None
+        self._import_ns: int | None = None  # once the frameworks are there and rehearsed
         self._budget = DataBudget(None)
 
     def serve(self) -> int:
@@ -120,7 +122,7 @@ class _Child:
             failure = describe(
                 error,
                 stage=_STAGES.get(type(request), "running"),
-                tag=self._configuration.spec.tag if self._configuration else "?",
+                tag=self._tag_of(request),
                 budget_bytes=self._budget.budget_bytes,
             )
             # The frames hold the tensors that did fit.
@@ -135,6 +137,9 @@ class _Child:
         match request:
             case protocol.Configure():
                 return self._configure(request), []
+            case protocol.Prepare():
+                self._prepare()
+                return protocol.Prepared(id=request.id), []
             case protocol.Load():
                 return self._load(request), []
             case protocol.RunShape():
@@ -170,7 +175,7 @@ class _Child:
             raise UsageError(f"{configuration.spec.tag!r} is loaded in this worker already")
         loader = get_loader(configuration.spec.loader)
         device = configuration.device
-        import_ns = _import_frameworks(loader, configuration.spec)
+        import_ns = self._prepare()
         if configuration.budget_bytes is not None:
             device_allocator.limit(device, configuration.budget_bytes)
         allocator.give_back()
@@ -199,6 +204,17 @@ class _Child:
                 descendant_bytes=theirs.resident_bytes,
             ),
         )
+
+    def _prepare(self) -> int:
+        """Import and rehearse where that was not done yet; return what it took, nanoseconds."""
+        if self._import_ns is None:
+            configuration = self._configured()
+            self._import_ns = _import_frameworks(
+                get_loader(configuration.spec.loader),
+                configuration.spec,
+                rehearse=configuration.rehearse,
+            )
+        return self._import_ns
 
     def _run_shape(self, request: protocol.RunShape) -> protocol.ShapeDone:
         model, device = self._loaded(), self._configured().device
@@ -241,7 +257,9 @@ class _Child:
                 latencies_ns=tuple(latencies_ns),
                 warmups=request.warmups,
                 tensor_peak_bytes=(
-                    _tensor_peak(model, batch) if request.phase == "memory" else None
+                    _tensor_peak(model, batch)
+                    if request.phase == "memory" and request.count_tensors
+                    else None
                 ),
                 device_peak_bytes=device_peak_bytes,
                 device_before_bytes=device_before_bytes,
@@ -259,7 +277,7 @@ class _Child:
         return protocol.Outputs(id=request.id, tree=tree), out
 
     def _estimate(self, request: protocol.Estimate) -> protocol.Estimated:
-        spec = self._configured().spec
+        spec = request.spec or self._configured().spec
         report = get_loader(spec.loader).estimate(spec, request.shapes)
         return protocol.Estimated(id=request.id, report=report)
 
@@ -268,6 +286,11 @@ class _Child:
         if model is not None:
             model.close()
         return protocol.Closed(id=request.id)
+
+    def _tag_of(self, request: protocol.Request) -> str:
+        if isinstance(request, protocol.Estimate) and request.spec is not None:
+            return request.spec.tag
+        return self._configuration.spec.tag if self._configuration else "?"
 
     def _configured(self) -> protocol.Configure:
         if self._configuration is None:
@@ -286,13 +309,14 @@ def _settled(peak_bytes: int) -> HostMemory:
     return msgspec.structs.replace(read_host_memory(), peak_bytes=peak_bytes)
 
 
-def _import_frameworks(loader: Loader, spec: ModelSpec) -> int:
+def _import_frameworks(loader: Loader, spec: ModelSpec, *, rehearse: bool) -> int:
     started_ns = time.perf_counter_ns()
     for module in loader.preload:
         # A loader that misses its framework says so itself, with what to do about it.
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
-    loader.prepare(spec)
+    if rehearse:
+        loader.prepare(spec)
     return time.perf_counter_ns() - started_ns
 
 

@@ -69,6 +69,7 @@ def main(arguments: list[str]) -> NoReturn:
 
 def _import_all(modules: tuple[str, ...]) -> dict[str, str]:
     missing: dict[str, str] = {}
+    gc.disable()  # little of an import is garbage, and looking for it takes a good part of the time
     for module in modules:
         try:
             importlib.import_module(module)
@@ -77,6 +78,7 @@ def _import_all(modules: tuple[str, ...]) -> dict[str, str]:
     # What was made so far is never garbage: workers need not look at it again.
     allocator.give_back()
     gc.freeze()
+    gc.enable()
     return missing
 
 

@@ -116,6 +116,7 @@ class WorkerLauncher:
         seed: int = 0,
         budget_bytes: int | None = None,
         env: Mapping[str, str] | None = None,
+        rehearse: bool = True,
     ) -> Worker:
         """Start a worker for a model; nothing is loaded yet.
 
@@ -127,6 +128,8 @@ class WorkerLauncher:
                 of the device's by torch's allocator for ``cuda``; None is no limit.
             env: environment variables beside those of this process. Each set of them has a
                 forkserver of its own, for libraries read them while they are imported.
+            rehearse: run what the framework needs once before the load, so that its own memory and
+                code are not counted as the model's; without it a load begins sooner.
 
         Raises:
             UsageError: the spec can be seen to be wrong, or the launcher is closed.
@@ -159,7 +162,10 @@ class WorkerLauncher:
                 self._workers.add(worker)
             try:
                 worker.configure(
-                    seed=seed, environment=environment, timeout_s=self._answer_timeout_s
+                    seed=seed,
+                    environment=environment,
+                    rehearse=rehearse,
+                    timeout_s=self._answer_timeout_s,
                 )
             except BaseException:
                 worker.kill()

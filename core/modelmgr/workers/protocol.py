@@ -48,6 +48,11 @@ class Configure(_Message, frozen=True, kw_only=True, tag=True, forbid_unknown_fi
     environment: dict[str, str]
     working_directory: str
     import_path: tuple[str, ...]
+    rehearse: bool = True
+
+
+class Prepare(_Message, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
+    """Get ready to load: import and rehearse, so that ``Load`` need not."""
 
 
 class Load(_Message, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
@@ -62,6 +67,7 @@ class RunShape(_Message, frozen=True, kw_only=True, tag=True, forbid_unknown_fie
     warmups: Count
     repeats: Annotated[int, msgspec.Meta(ge=1)]
     seed: int
+    count_tensors: bool = True
 
 
 class Infer(_Message, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
@@ -71,9 +77,10 @@ class Infer(_Message, frozen=True, kw_only=True, tag=True, forbid_unknown_fields
 
 
 class Estimate(_Message, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
-    """Guess without loading."""
+    """Guess without loading; ``spec`` is another model than the worker's own."""
 
     shapes: tuple[dict[str, int], ...]
+    spec: ModelSpec | None = None
 
 
 class Close(_Message, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
@@ -84,6 +91,10 @@ class Ready(_Message, frozen=True, kw_only=True, tag=True, forbid_unknown_fields
     """The child took its configuration."""
 
     pid: int
+
+
+class Prepared(_Message, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
+    """The child is ready to load."""
 
 
 class Loaded(_Message, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
@@ -120,8 +131,8 @@ class Failed(_Message, frozen=True, kw_only=True, tag=True, forbid_unknown_field
     failure: Failure
 
 
-Request = Configure | Load | RunShape | Infer | Estimate | Close
-Reply = Ready | Loaded | ShapeDone | Outputs | Estimated | Closed | Failed
+Request = Configure | Prepare | Load | RunShape | Infer | Estimate | Close
+Reply = Ready | Prepared | Loaded | ShapeDone | Outputs | Estimated | Closed | Failed
 
 _Kind = TypeVar("_Kind")
 

@@ -57,7 +57,7 @@ class ShapeReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         latencies_ns: one a batch, in order, warm-ups excluded.
         warmups: batches run before.
         tensor_peak_bytes: peak of live tensor bytes above the weights as the framework tracks them
-            (a check on the kernel's figure), None where unknown.
+            (a check on the kernel's figure), None where unknown or not asked for.
         device_peak_bytes: the device allocator's peak during the batches (CUDA), else None.
         device_before_bytes: the device allocator's figure before them (CUDA), else None.
         outputs: number of arrays or tensors that came back.

@@ -61,6 +61,14 @@ class Worker:
         """Whether the process runs."""
         return self._talk.alive
 
+    def prepare(self, *, timeout_s: float | None) -> None:
+        """Import and rehearse what ``load`` needs, which then has only to load; errors as ``load``.
+
+        Nobody must: ``load`` does it where it was not done, or failed.
+        """
+        request = protocol.Prepare(id=self._talk.next_id())
+        self._talk.ask(request, protocol.Prepared, timeout_s, "loading")
+
     def load(self, *, timeout_s: float | None) -> LoadReport:
         """Load the model.
 
@@ -86,6 +94,7 @@ class Worker:
         repeats: int,
         seed: int,
         timeout_s: float | None,
+        count_tensors: bool = True,
     ) -> ShapeReport:
         """Run random batches of one shape, measured in the worker.
 
@@ -99,6 +108,8 @@ class Worker:
             repeats: batches in it, 1 or more.
             seed: of the batch's random content.
             timeout_s: for all of it, seconds; None waits for ever.
+            count_tensors: whether the memory phase runs the batch once more, slowly, for the
+                framework's own count of its tensors.
 
         Raises:
             UsageError: the model does not know a dimension, or nothing is loaded.
@@ -115,6 +126,7 @@ class Worker:
             warmups=warmups,
             repeats=repeats,
             seed=seed,
+            count_tensors=count_tensors,
         )
         what = ", ".join(f"{name}={size}" for name, size in dims.items()) or "a batch"
         reply, _ = self._talk.ask(request, protocol.ShapeDone, timeout_s, f"running {what}")
@@ -141,14 +153,28 @@ class Worker:
             raise self._talk.refuse(f"returned {error}") from error
 
     def estimate(
-        self, shapes: Sequence[Mapping[str, int]], *, timeout_s: float | None
+        self,
+        shapes: Sequence[Mapping[str, int]],
+        *,
+        timeout_s: float | None,
+        spec: ModelSpec | None = None,
     ) -> EstimateReport:
-        """Guess the model's size without loading it; errors as ``load``."""
-        request = protocol.Estimate(id=self._talk.next_id(), shapes=tuple(dict(s) for s in shapes))
+        """Guess the model's size without loading it; errors as ``load``.
+
+        Args:
+            shapes: the shapes to guess activations for.
+            timeout_s: seconds; None waits for ever.
+            spec: guess another model instead: what the frameworks imported for one serves all.
+        """
+        request = protocol.Estimate(
+            id=self._talk.next_id(), shapes=tuple(dict(s) for s in shapes), spec=spec
+        )
         reply, _ = self._talk.ask(request, protocol.Estimated, timeout_s, "estimating")
         return reply.report
 
-    def configure(self, *, seed: int, environment: Mapping[str, str], timeout_s: float) -> None:
+    def configure(
+        self, *, seed: int, environment: Mapping[str, str], rehearse: bool, timeout_s: float
+    ) -> None:
         """Tell a new process what it is for; the launcher does this once."""
         try:
             folder = os.getcwd()  # noqa: PTH109 - as text, and it may be gone
@@ -160,6 +186,7 @@ class Worker:
             device=self.device,
             seed=seed,
             budget_bytes=self.budget_bytes,
+            rehearse=rehearse,
             environment=dict(environment),
             working_directory=folder,
             import_path=tuple(os.path.abspath(part) for part in sys.path),  # noqa: PTH100 - '' too
