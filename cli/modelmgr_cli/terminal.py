@@ -96,6 +96,10 @@ class Terminal:
         if not self.quiet:
             self._err("\n".join(self._wrapped(line, "    ") for line in text.split("\n")))
 
+    def trace(self, text: str) -> None:
+        """Write a traceback to stderr, quiet or not: it is written where it was asked for."""
+        self._err(printable(text))
+
     def warn(self, text: str) -> None:
         """Write a warning to stderr, quiet or not."""
         self._labelled("warning:", "33;1", text)

@@ -409,3 +409,45 @@ def test_estimate_predicts_without_writing_anything(
     assert small["shapes"][1] == {"batch_size": 2, "activation_bytes": 8 * MIB}
     assert small["evidence"] == "estimated"
     assert [path.name for path in tmp_path.iterdir()] == ["models.yaml"]
+
+
+@pytest.mark.parametrize("quiet", [(), ("--quiet",)])
+def test_debug_shows_the_traceback_of_a_failing_models_own_process(
+    modelmgr: Program, models: Path, tmp_path: Path, quiet: tuple[str, ...]
+) -> None:
+    models.write_text(_LIST + _RAISES)
+    (tmp_path / "hostile.py").write_text(
+        "def load():\n    print('last words')\n    raise ValueError('upside \\x1b[31mdown')\n"
+    )
+    plain = modelmgr("profile", "models.yaml", *_ON_HOST, "--out", "plain.json", *quiet)
+    debug = modelmgr("profile", "models.yaml", *_ON_HOST, "--debug", *quiet)
+
+    assert plain.returncode == debug.returncode == 2
+    assert "Traceback" not in plain.stderr
+    assert "Traceback (most recent call last)" in debug.stderr
+    assert 'hostile.py", line 3, in load' in debug.stderr
+    assert "last words" in debug.stderr
+    assert "\x1b" not in debug.stderr
+    assert "Traceback" not in debug.stdout
+    assert debug.stderr.count('hostile.py"') == 1
+
+
+def test_debug_shows_no_more_of_an_endless_traceback_than_a_person_reads(
+    modelmgr: Program, models: Path, tmp_path: Path
+) -> None:
+    models.write_text(_LIST + _RAISES)
+    (tmp_path / "hostile.py").write_text("def load():\n    raise ValueError('x' * 5_000_000)\n")
+    debug = modelmgr("profile", "models.yaml", *_ON_HOST, "--debug")
+
+    assert "characters left out" in debug.stderr
+    assert len(debug.stderr) < 200_000
+
+
+@pytest.mark.usefixtures("models")
+def test_estimate_refuses_a_budget_that_no_machine_has(modelmgr: Program) -> None:
+    for command in ("estimate", "profile"):
+        finished = modelmgr(command, "models.yaml", "--device", "host", "--budget", "9000 TiB")
+
+        assert finished.returncode == 2
+        assert "is more than host has" in finished.stderr
+        assert finished.stdout == ""

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import typer
 
-from modelmgr.errors import ModelmgrError, WorkerError
+from modelmgr.errors import ModelmgrError
 from modelmgr.measuring.estimate import ModelEstimate, estimate_models
 from modelmgr.measuring.settings import ProfileSettings
 from modelmgr_cli.commands import options
@@ -28,8 +28,8 @@ from modelmgr_cli.outcome import Outcome
 from modelmgr_cli.render.estimates import estimates_as_plain, estimates_page
 from modelmgr_cli.render.json import answer
 from modelmgr_cli.render.progress import display_for
-from modelmgr_cli.render.reasons import shortened
-from modelmgr_cli.terminal import Terminal, printable, terminal_of
+from modelmgr_cli.render.reasons import shortened, traced
+from modelmgr_cli.terminal import Terminal, terminal_of
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -71,8 +71,8 @@ def estimate(
 
 def _complain(tag: str, error: ModelmgrError, terminal: Terminal) -> None:
     terminal.complain(f"{tag}: {type(error).__name__}: {shortened(str(error))}")
-    if terminal.debug and isinstance(error, WorkerError) and error.details:
-        terminal.tell(printable(error.details))
+    if terminal.debug:
+        terminal.trace(traced(tag, error))
 
 
 def _judged(estimates: tuple[ModelEstimate, ...]) -> Outcome:

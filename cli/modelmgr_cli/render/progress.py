@@ -17,11 +17,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from modelmgr.errors import ModelmgrError
 from modelmgr.measuring.observer import ProfileObserver
 from modelmgr.records.costs import ModelCost
 from modelmgr.units import NS_PER_S, format_bytes, format_duration
 from modelmgr_cli.render import cells
-from modelmgr_cli.render.reasons import shortened
+from modelmgr_cli.render.reasons import shortened, traced
 from modelmgr_cli.terminal import Terminal, printable
 
 _REFRESH_PER_S = 8
@@ -55,7 +56,7 @@ def display_for(terminal: Terminal) -> Display:
     console = terminal.console(sys.stderr)
     movable = sys.stderr.isatty() and not console.is_dumb_terminal
     if movable and not terminal.quiet:
-        return LiveDisplay(console)
+        return LiveDisplay(console, debug=terminal.debug)
     return PlainLog(terminal)
 
 
@@ -205,6 +206,11 @@ class PlainLog:
         """Keep it; a log has no live bar."""
         self._progress.memory_read(used_bytes, limit_bytes)
 
+    def model_failed(self, tag: str, error: ModelmgrError) -> None:
+        """Tell the traceback, if tracebacks are wanted, quiet or not."""
+        if self._terminal.debug:
+            self._terminal.trace(traced(tag, error))
+
     def model_finished(self, tag: str, cost: ModelCost) -> None:
         """Tell the main figures, or the failure."""
         counter = self._counter()
@@ -235,8 +241,9 @@ class PlainLog:
 class LiveDisplay:
     """Finished models scroll away above; below, the current one, memory, and time."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, debug: bool = False) -> None:
         self._console = console
+        self._debug = debug
         self._progress = Progress()
         self._live = Live(
             self,
@@ -280,6 +287,11 @@ class LiveDisplay:
     def memory_read(self, used_bytes: int, limit_bytes: int) -> None:
         """Move the memory bar at the next refresh."""
         self._progress.memory_read(used_bytes, limit_bytes)
+
+    def model_failed(self, tag: str, error: ModelmgrError) -> None:
+        """Leave the traceback above the display, if tracebacks are wanted."""
+        if self._debug:
+            self._console.print(Text(traced(tag, error)))
 
     def model_finished(self, tag: str, cost: ModelCost) -> None:
         """Leave a line about the model, or why it failed, above the display."""

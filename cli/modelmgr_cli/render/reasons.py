@@ -5,6 +5,9 @@ Shortens text; the database and ``--json`` keep all of it.
 
 from __future__ import annotations
 
+import traceback
+
+from modelmgr.workers.failures import remote_details
 from modelmgr_cli.terminal import printable
 
 _FIRST, _LAST = 5, 3  # lines that are kept; the last ones are where Python says what it was
@@ -20,3 +23,14 @@ def shortened(message: str) -> str:
     return "\n".join(
         line if len(line) <= _LINE_MAX else f"{line[: _LINE_MAX - 1]}…" for line in lines
     )
+
+
+def traced(tag: str, error: BaseException) -> str:
+    """Return the traceback of a model's own process and its last output, as ``--debug`` shows them.
+
+    Where the process told none, the traceback of this program.
+    """
+    details = remote_details(error)
+    whose = "in its own process" if details else "in this program"
+    told = details or "".join(traceback.format_exception(error))
+    return printable(f"{tag}: {type(error).__name__}, {whose}:\n{told.rstrip()}")

@@ -110,9 +110,30 @@ def revive(failure: Failure, *, pid: int, output: str | None) -> ModelmgrError:
         )
     plain = _PLAIN_ERRORS.get(failure.error)
     if plain is not None:
-        return plain(failure.message)
+        error = plain(failure.message)
+        if details is not None:
+            error.add_note(details)
+        return error
     kind = _WORKER_ERRORS.get(failure.error, WorkerError)
     return kind(failure.message, pid=pid, details=details)
+
+
+def remote_details(error: BaseException) -> str | None:
+    """Return the traceback and last output of the worker that an error came from, None if none.
+
+    Of an error that explains another, that of the other. At most 100,000 characters.
+    """
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        if isinstance(current, WorkerError) and current.details:
+            return current.details
+        notes: list[str] = getattr(current, "__notes__", [])
+        if notes:
+            return "\n".join(notes)
+        current = current.__cause__
+    return None
 
 
 def _known_name(error: ModelmgrError, stage: Stage) -> str:
