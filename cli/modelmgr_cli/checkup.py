@@ -19,10 +19,11 @@ from modelmgr.devices.host_available import AvailableMemory, total_host_bytes
 from modelmgr.devices.nvml import list_devices, nvml_status
 from modelmgr.devices.process_memory import peak_reset_refusal
 from modelmgr.errors import DeviceError, UsageError
-from modelmgr.measuring.machine import describe_machine
+from modelmgr.measuring.machine import describe_machine, refuse_budget
 from modelmgr.records.costs import MachineInfo
 from modelmgr.records.devices import DeviceDescription
 from modelmgr.units import GIB, format_bytes
+from modelmgr_cli.commands import options
 
 State = Literal["fine", "warning", "problem"]
 
@@ -149,12 +150,14 @@ def _chosen(
     """Open the device as ``profile`` would, and read its memory once."""
     name = f"device {device}"
     try:
+        options.check_device(device)
         reader = open_reader(device, budget_bytes=budget_bytes, slack=slack)
     except (DeviceError, UsageError) as error:
         return None, Finding(name=name, state="problem", fact=str(error))
     try:
+        refuse_budget(reader.description, budget_bytes)
         reading = reader.read()
-    except DeviceError as error:
+    except (DeviceError, UsageError) as error:
         return reader.description, Finding(name=name, state="problem", fact=str(error))
     finally:
         reader.close()

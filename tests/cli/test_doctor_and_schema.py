@@ -42,6 +42,25 @@ def test_doctor_ends_with_5_where_profile_cannot_work(modelmgr: Program) -> None
     assert "profile cannot work here" in finished.stdout
 
 
+@pytest.mark.parametrize(
+    ("flags", "fact"),
+    [
+        (("--device", "fixed:24GiB"), "no device 'fixed:24GiB' to measure on"),
+        (("--device", "cuda:99"), "devices here: auto, host"),
+        (("--device", "host", "--budget", "9000 TiB"), "more than host has"),
+    ],
+)
+def test_doctor_offers_nothing_that_profile_would_refuse(
+    modelmgr: Program, flags: tuple[str, ...], fact: str
+) -> None:
+    finished = modelmgr("doctor", *flags, environment={"COLUMNS": "200"})
+
+    assert finished.returncode == 5
+    assert fact in finished.stdout
+    assert "fixed:SIZE" not in finished.stdout
+    assert "profile would" not in finished.stdout
+
+
 def test_doctor_refuses_a_budget_that_is_none(modelmgr: Program) -> None:
     for text, word in (("0 MiB", "no memory"), ("8", "no unit"), ("-1 GiB", "negative")):
         finished = modelmgr("doctor", "--budget", text)
