@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         ModelmgrError,
         OutOfMemoryError,
         ReadingError,
+        ServiceLostError,
         ShutdownTimeoutError,
         UsageError,
         WorkerDiedError,
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from modelmgr.records.costs import CostDatabase
     from modelmgr.runtime.lease import Lease
     from modelmgr.runtime.manager import ModelManager
+    from modelmgr.runtime.service.client import RemoteManager, connect
+    from modelmgr.runtime.service.server import ServiceServer
     from modelmgr.scheduling.queue import QueueTicket
 
 __all__ = [
@@ -65,7 +68,10 @@ __all__ = [
     "OutOfMemoryError",
     "QueueTicket",
     "ReadingError",
+    "RemoteManager",
     "ResourceEstimator",
+    "ServiceLostError",
+    "ServiceServer",
     "ShutdownTimeoutError",
     "UsageError",
     "WorkerDiedError",
@@ -73,6 +79,7 @@ __all__ = [
     "WorkerProtocolError",
     "WorkerTimeoutError",
     "__version__",
+    "connect",
 ]
 
 _HOMES = {
@@ -81,7 +88,10 @@ _HOMES = {
     "Lease": "modelmgr.runtime.lease",
     "ModelManager": "modelmgr.runtime.manager",
     "QueueTicket": "modelmgr.scheduling.queue",
+    "RemoteManager": "modelmgr.runtime.service.client",
     "ResourceEstimator": "modelmgr.estimation.estimator",
+    "ServiceServer": "modelmgr.runtime.service.server",
+    "connect": "modelmgr.runtime.service.client",
 }
 
 

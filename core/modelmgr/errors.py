@@ -8,6 +8,7 @@
     ├── ManagerClosedError            the manager was shut down
     ├── ShutdownTimeoutError          holders outlived the shutdown's time-out (also a TimeoutError)
     ├── LeaseError                    a stale, double, foreign or wrongly tagged release
+    ├── ServiceLostError              the shared manager's server is gone, and every lease of it
     ├── DeviceError                   the device or its driver
     │   ├── ReadingError              one reading failed; the device may be fine
     │   └── DeviceLostError           the device or its driver is gone
@@ -114,6 +115,10 @@ class ShutdownTimeoutError(ModelmgrError, TimeoutError):
 
 class LeaseError(ModelmgrError):
     """A release that names no lease of this caller; it changed nothing."""
+
+
+class ServiceLostError(ModelmgrError):
+    """The shared manager's server is gone or does not answer; what it granted is lost."""
 
 
 class DeviceError(ModelmgrError):

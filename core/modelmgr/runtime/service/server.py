@@ -1,0 +1,385 @@
+"""The server: one manager, shared by all processes of a user on a machine.
+
+Owns the listening socket, the sessions and the connections, and how all that ends. What is asked is
+answered in ``requests``; who is gone is noticed in ``holders``. The manager and the launcher stay
+the caller's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from modelmgr.errors import UsageError
+from modelmgr.runtime.manager import ModelManager
+from modelmgr.runtime.service.catalogue import Catalogue
+from modelmgr.runtime.service.connection import ClientConnection, Greeting
+from modelmgr.runtime.service.holders import HolderWatch
+from modelmgr.runtime.service.peers import open_peer_pidfd, peer_of
+from modelmgr.runtime.service.places import ListeningPlace, checked_path
+from modelmgr.runtime.service.requests import Service
+from modelmgr.runtime.service.sessions import Holding, Session
+from modelmgr.runtime.service.waiting import WorkerSettings
+from modelmgr.workers.launcher import WorkerLauncher
+from modelmgr.workload.model_spec import ModelSpec
+
+_LOG = logging.getLogger("modelmgr")
+_EPOCH_BYTES = 8
+_NO_DESCRIPTOR_PAUSE_S = 0.05
+_FRAME_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClientInfo:
+    """One client: its process, how long it is there, its connections and what it holds."""
+
+    pid: int
+    connected_ns: int
+    connections: int
+    held: tuple[str, ...]
+
+
+class ServiceServer:
+    """Serves a manager on a Unix socket from the moment it is made; ``close`` ends it.
+
+    Args:
+        manager: what is shared; the caller shuts it down, after the server.
+        launcher: starts the models' processes; the caller closes it, after the manager.
+        socket_path: where to listen; by default ``$XDG_RUNTIME_DIR/modelmgr/manager.sock``, or a
+            folder of this user's below the temporary one.
+        models: the models that clients may ask for, by tag.
+        accept_specs: whether clients may describe further models. A ``target`` is only ever taken
+            when the list names it.
+        wait_timeout_s: how long a request waits that does not say it; None never ends.
+        device: where models load, ``cpu`` or ``cuda:N``.
+        seed: of random weights.
+        budget_bytes: what one model may take above its framework, None for no limit.
+        load_timeout_s: how long a load may take, None for no limit.
+        env: more environment for the workers.
+        max_connections: of all clients together.
+        max_connections_per_client: a client needs one, and one for each request at a time.
+        frame_timeout_s: how slow a client may be in the middle of a message, or in greeting.
+
+    Raises:
+        UsageError: a server listens there already, or the path cannot be used.
+    """
+
+    def __init__(
+        self,
+        manager: ModelManager,
+        launcher: WorkerLauncher,
+        *,
+        socket_path: str | Path | None = None,
+        models: Mapping[str, ModelSpec] | None = None,
+        accept_specs: bool = False,
+        wait_timeout_s: float | None = 300.0,
+        device: str = "cpu",
+        seed: int = 0,
+        budget_bytes: int | None = None,
+        load_timeout_s: float | None = None,
+        env: Mapping[str, str] | None = None,
+        max_connections: int = 1024,
+        max_connections_per_client: int = 128,
+        frame_timeout_s: float = _FRAME_TIMEOUT_S,
+    ) -> None:
+        if max_connections_per_client < 3 or max_connections < max_connections_per_client:
+            raise UsageError(
+                f"{max_connections} connections, {max_connections_per_client} for a client: a "
+                "client needs three, and all together no fewer than one"
+            )
+        self.epoch = secrets.token_hex(_EPOCH_BYTES)
+        self._manager = manager
+        self._max_connections = max_connections
+        self._max_per_client = max_connections_per_client
+        self._frame_timeout_s = frame_timeout_s
+        self._stopping = threading.Event()
+        self._closed = threading.Event()
+        self._service = Service(
+            manager=manager,
+            catalogue=Catalogue(models or {}, accept_specs=accept_specs),
+            workers=WorkerSettings(
+                launcher,
+                device=device,
+                seed=seed,
+                budget_bytes=budget_bytes,
+                load_timeout_s=load_timeout_s,
+                env=env,
+            ),
+            wait_timeout_s=wait_timeout_s,
+            stopping=self._stopping,
+            stop=self._close_elsewhere,
+        )
+        self._lock = threading.Lock()
+        self._released = threading.Condition(self._lock)  # notified whenever a lease ended
+        self._closing = threading.Lock()
+        self._sessions: dict[bytes, Session] = {}
+        self._connections: dict[ClientConnection, threading.Thread] = {}
+        self._clearing: set[threading.Thread] = set()
+        self._cut_off: tuple[str, ...] = ()
+        self._place = ListeningPlace(checked_path(socket_path))
+        try:
+            self._watch = HolderWatch()
+        except BaseException:
+            self._place.close()
+            raise
+        self._acceptor = threading.Thread(target=self._accept, name="modelmgr-accept", daemon=True)
+        self._acceptor.start()
+
+    @property
+    def path(self) -> Path:
+        """Where the server listens."""
+        return self._place.path
+
+    def clients(self) -> tuple[ClientInfo, ...]:
+        """Return who is connected, and what each holds."""
+        now_ns = time.monotonic_ns()
+        with self._lock:
+            sessions = list(self._sessions.values())
+            owners = [connection.session for connection in self._connections]
+        return tuple(
+            ClientInfo(
+                pid=session.pid,
+                connected_ns=now_ns - session.started_ns,
+                connections=owners.count(session),
+                held=tuple(holding.lease.tag for holding in session.holdings()),
+            )
+            for session in sessions
+        )
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the server has ended, at most ``timeout`` seconds; return whether it has."""
+        return self._closed.wait(timeout)
+
+    def close(self, timeout: float | None = 0.0) -> tuple[str, ...]:
+        """End the server: refuse requests, wait for holders, cut off those that are left.
+
+        A second call waits for the first and returns the same.
+
+        Args:
+            timeout: seconds to wait for holders; None waits for ever.
+
+        Returns:
+            What was still held when the time passed, one line for each lease. Those copies are
+            free again, or destroyed where a call ran in them.
+        """
+        self._stopping.set()
+        with self._closing:
+            if not self._closed.is_set():
+                self._close(timeout)
+                self._closed.set()
+        return self._cut_off
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # Coming ----------------------------------------------------------------------------------
+
+    def _accept(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                end, _ = self._place.socket.accept()
+            except OSError as error:
+                if not self._stopping.is_set():
+                    _LOG.warning("no connection could be taken: %s", error)
+                    self._stopping.wait(_NO_DESCRIPTOR_PAUSE_S)
+                continue
+            try:
+                self._take(end)
+            except Exception:  # noqa: BLE001 - one client's trouble must not end the listening
+                _LOG.exception("a connection could not be served")
+                end.close()
+
+    def _take(self, end: socket.socket) -> None:
+        peer = peer_of(end)
+        if peer.uid != os.geteuid():
+            _LOG.warning("process %d of user %d was turned away", peer.pid, peer.uid)
+            end.close()
+            return
+        connection = ClientConnection(
+            end,
+            peer,
+            self._service,
+            greet=self._greet,
+            frame_timeout_s=self._frame_timeout_s,
+            server_pid=os.getpid(),
+        )
+        thread = threading.Thread(
+            target=self._serve, args=(connection,), name=f"client {peer.pid}", daemon=True
+        )
+        with self._lock:
+            if len(self._connections) >= self._max_connections or self._stopping.is_set():
+                connection.close()
+                return
+            self._connections[connection] = thread
+        try:
+            thread.start()
+        except RuntimeError:
+            self._forget(connection)
+            raise
+
+    def _serve(self, connection: ClientConnection) -> None:
+        anchor = False
+        try:
+            anchor = connection.serve()
+        finally:
+            session = connection.session
+            if not anchor or (session is not None and session.ended):
+                self._forget(connection)
+
+    def _greet(self, connection: ClientConnection, token: bytes | None) -> Greeting:
+        if token is None:
+            return Greeting(
+                self._open_session(connection), anchor=True, connections=self._max_per_client
+            )
+        with self._lock:
+            session = self._sessions.get(token)
+            if session is None or not session.is_proven_by(token, connection.peer.pid):
+                raise UsageError(
+                    f"process {connection.peer.pid} has no session of that name here; connect anew"
+                )
+            connections = sum(other.session is session for other in self._connections)
+            if connections >= self._max_per_client:
+                raise UsageError(
+                    f"process {session.pid} has {connections} connections, and no client may have "
+                    "more"
+                )
+            connection.session = session
+            self._watch.watch_connection(connection.end.fileno(), connection.client_gone)
+        return Greeting(session, anchor=False, connections=self._max_per_client)
+
+    def _open_session(self, anchor: ClientConnection) -> Session:
+        try:
+            pidfd = open_peer_pidfd(anchor.end, anchor.peer.pid)
+        except OSError as error:
+            raise UsageError(f"process {anchor.peer.pid} is gone: {error}") from error
+        session = Session(
+            self._service.manager.driver,
+            epoch=self.epoch,
+            pid=anchor.peer.pid,
+            pidfd=pidfd,
+            emptied=self._lease_ended,
+        )
+        with self._lock:
+            stopping = self._stopping.is_set()
+            if not stopping:
+                self._sessions[session.token] = session
+                anchor.session = session
+        if stopping:
+            if pidfd is not None:
+                os.close(pidfd)
+            raise UsageError("the server is stopping")
+        if pidfd is not None:
+            self._watch.watch_process(pidfd, lambda: self._client_gone(session))
+        self._watch.watch_connection(anchor.end.fileno(), lambda: self._client_gone(session))
+        return session
+
+    # Going -----------------------------------------------------------------------------------
+
+    def _client_gone(self, session: Session) -> None:
+        """Clear up after a client that closed its connection or died."""
+        holdings = self._end(session)
+        # A release may have to read a device first: nobody else's end waits for that.
+        thread = threading.Thread(
+            target=self._reclaim,
+            args=(session, holdings),
+            name=f"modelmgr-reclaim-{session.pid}",
+            daemon=True,
+        )
+        with self._lock:
+            self._clearing.add(thread)
+        try:
+            thread.start()
+        except RuntimeError:  # no further thread can be had
+            self._reclaim(session, holdings)
+            with self._lock:
+                self._clearing.discard(thread)
+
+    def _reclaim(self, session: Session, holdings: tuple[Holding, ...]) -> None:
+        try:
+            session.reclaim(holdings)
+        finally:
+            with self._lock:
+                self._clearing.discard(threading.current_thread())
+
+    def _end(self, session: Session) -> tuple[Holding, ...]:
+        """End a session: its waits, its calls, its connections; return what it held."""
+        with self._lock:
+            if self._sessions.pop(session.token, None) is None:
+                return ()
+            connections = [c for c in self._connections if c.session is session]
+        holdings = session.end()
+        for connection in connections:
+            connection.cut()
+            if connection.is_anchor:  # the others' threads do it
+                self._forget(connection)
+        if session.pidfd is not None:
+            self._watch.unwatch(session.pidfd)
+            os.close(session.pidfd)
+            session.pidfd = None
+        return holdings
+
+    def _forget(self, connection: ClientConnection) -> None:
+        with self._lock:
+            if self._connections.pop(connection, None) is None:
+                return
+        self._watch.unwatch(connection.end.fileno())
+        connection.close()
+
+    def _lease_ended(self) -> None:
+        with self._released:
+            self._released.notify_all()
+
+    def _held(self) -> list[str]:
+        return [
+            f"{holding.lease.tag!r} (copy {holding.lease.copy}) held by process {session.pid}"
+            for session in self._sessions.values()
+            for holding in session.holdings()
+        ]
+
+    def _close(self, timeout: float | None) -> None:
+        self._place.stop_listening()
+        self._acceptor.join()
+        with self._lock:
+            connections = list(self._connections)
+        for connection in connections:
+            connection.cancel_waiting()
+        with self._released:
+            self._released.wait_for(lambda: not self._held(), timeout)
+            self._cut_off = tuple(self._held())
+            sessions = list(self._sessions.values())
+        for session in sessions:
+            session.reclaim(self._end(session))
+        with self._lock:
+            left = list(self._connections.items())
+        for connection, _ in left:
+            connection.cut()
+        for _, thread in left:
+            thread.join()
+        with self._lock:
+            clearing = list(self._clearing)
+        for thread in clearing:
+            thread.join()
+        self._watch.stop()
+        self._place.close()
+
+    def _close_elsewhere(self, timeout: float | None) -> None:
+        threading.Thread(
+            target=self.close, args=(timeout,), name="modelmgr-stop", daemon=True
+        ).start()
