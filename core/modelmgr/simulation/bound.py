@@ -4,10 +4,11 @@ What it is valid against: every way of evicting, keeping and prefetching copies,
 of the future, on *this device*, that serves *these jobs in this order at these times*, and starts
 from an empty device. A load is given no time and no memory of its own, an unload takes none, and no
 copy is ever lost to a fault: all of that only helps, so real policies stay above. It says nothing
-about schedulers that serve in another order (they can be far below: order is the bigger lever), and,
-where there are several devices, nothing about ones that would have placed jobs on another device:
-each device's schedule is bound by itself, given where its jobs were served. For a bound that holds
-whatever the placement, bound ``schedule.pooled(schedules)`` instead; it is weaker.
+about schedulers that serve in another order (they can be far below: order is the bigger lever).
+
+Where there are several devices, each one's schedule is bound by itself, given where its jobs were
+served: nothing is said about schedulers that would have placed a job elsewhere. For a bound that
+holds whatever the placement, bound ``schedule.pooled(schedules)`` instead; it is weaker.
 
 It is a bound on loads at the schedule's own costs. Hold ``ServedSchedule.cost_of_ns(loads)`` to it,
 not a sum of load times that were drawn at random.
@@ -32,6 +33,7 @@ import numpy.typing as npt
 from modelmgr.errors import UsageError
 from modelmgr.simulation import solving
 from modelmgr.simulation.gaps import Gaps, find_gaps
+from modelmgr.simulation.highs import Floats, Ints
 from modelmgr.simulation.prices import (
     NO_PRICES,
     Prices,
@@ -40,7 +42,7 @@ from modelmgr.simulation.prices import (
     proven_bound_ns,
     rounded_prices,
 )
-from modelmgr.simulation.reduction import Choice, Ints, reduce_choice
+from modelmgr.simulation.reduction import Choice, reduce_choice
 from modelmgr.simulation.schedule import ServedSchedule
 
 BoundMethod = Literal["exact", "windowed", "dual"]
@@ -113,11 +115,12 @@ def ratio(cost_ns: int, bound_ns: int) -> float | None:
 def total(bounds: Sequence[Bound]) -> BoundTotal:
     """Return the sum of the devices' bounds; its method is the weakest of theirs."""
     order: tuple[BoundMethod, ...] = ("exact", "windowed", "dual")
+    methods: list[BoundMethod] = [bound.method for bound in bounds]
     return BoundTotal(
         sum(bound.reload_cost_ns for bound in bounds),
         sum(bound.certified_ns for bound in bounds),
         sum(bound.best_ns for bound in bounds),
-        max((bound.method for bound in bounds), key=order.index, default="exact"),
+        order[max((order.index(method) for method in methods), default=0)],
     )
 
 
@@ -182,7 +185,7 @@ def _states_of_a_window(schedule: ServedSchedule, choice: Choice, window: int | 
     return max(1, -(-states * window // len(schedule)))
 
 
-def _prices(choice: Choice, cut: int | None, time_limit_s: float | None) -> npt.NDArray[np.float64]:
+def _prices(choice: Choice, cut: int | None, time_limit_s: float | None) -> Floats:
     """Return each state's price, in nanoseconds a byte, by linear programmes."""
     none = np.zeros(len(choice.rooms_bytes))
     limit_s = None if time_limit_s is None else time_limit_s * _PRICES_SHARE
@@ -205,9 +208,7 @@ def _prices(choice: Choice, cut: int | None, time_limit_s: float | None) -> npt.
     return prices
 
 
-def _best_prices(
-    schedule: ServedSchedule, gaps: Gaps, choice: Choice, values: npt.NDArray[np.float64]
-) -> Prices:
+def _best_prices(schedule: ServedSchedule, gaps: Gaps, choice: Choice, values: Floats) -> Prices:
     dense = np.zeros(len(gaps.rooms_bytes))
     dense[choice.states] = values
     prices = rounded_prices(dense.tolist())
@@ -220,7 +221,7 @@ def _best_prices(
 def _solved(
     choice: Choice,
     cut: int | None,
-    prices: npt.NDArray[np.float64],
+    prices: Floats,
     time_limit_s: float | None,
 ) -> tuple[float | None, npt.NDArray[np.bool_] | None]:
     """Return what keeping gaps can save at most (ns), and the gaps that every window keeps."""
@@ -247,7 +248,7 @@ def _solved(
 
 
 def _fitting(
-    choice: Choice, prices: npt.NDArray[np.float64], kept: npt.NDArray[np.bool_] | None
+    choice: Choice, prices: Floats, kept: npt.NDArray[np.bool_] | None
 ) -> npt.NDArray[np.bool_]:
     """Return a set of gaps that fits exactly: those of the solver, and what else has room.
 
@@ -271,5 +272,6 @@ def _decided_ns(schedule: ServedSchedule, gaps: Gaps, choice: Choice) -> int:
     """Return what the gaps save that are always kept."""
     costs = [figures.reload_cost_ns for figures in schedule.figures]
     undecided = int(choice.values_ns.sum())
-    never = sum(costs[gaps.models[gap]] for gap in choice.impossible.tolist())
+    impossible: list[int] = choice.impossible.tolist()
+    never = sum(costs[gaps.models[gap]] for gap in impossible)
     return sum(costs[model] for model in gaps.models) - undecided - never

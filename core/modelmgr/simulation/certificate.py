@@ -112,9 +112,7 @@ def check_certificate(certificate: Certificate) -> Verdict:
     Nothing is raised for a claim that does not hold: the verdict says why it is refused.
     """
     devices = tuple(_check_device(device) for device in certificate.devices)
-    refusals = [
-        f"{verdict.device}: {reason}" for verdict in devices for reason in verdict.refusals
-    ]
+    refusals = [f"{verdict.device}: {reason}" for verdict in devices for reason in verdict.refusals]
     names = [device.name for device in certificate.devices]
     refusals += [f"the device {name!r} is there twice" for name in _repeated(names)]
     proven_ns = _sum([verdict.proven_ns for verdict in devices])
@@ -128,8 +126,10 @@ def check_certificate(certificate: Certificate) -> Verdict:
                 f"the solver's bound of {said_ns} ns is not between the {proven_ns} ns that are "
                 f"proven and the {best_ns} ns that a choice of evictions costs"
             )
-        elif said_ns != best_ns and certificate.solver.method == "exact" and not _near(
-            said_ns, best_ns
+        elif (
+            said_ns != best_ns
+            and certificate.solver.method == "exact"
+            and not _near(said_ns, best_ns)
         ):
             refusals.append(
                 f"the solver's bound of {said_ns} ns is called exact and the best choice costs "
@@ -175,14 +175,15 @@ def _device(schedule: ServedSchedule, bound: Bound) -> DeviceCertificate:
 
 def _check_device(claimed: DeviceCertificate) -> DeviceVerdict:
     jobs = len(claimed.jobs.models)
+    refusals: list[str] = []
     try:
         schedule = schedule_of(claimed)
+        if schedule.sha256() != claimed.schedule_sha256:
+            refusals.append("the schedule was changed: its sha256 is another")
         gaps = find_gaps(schedule)
     except UsageError as error:
-        return DeviceVerdict(claimed.name, jobs, None, None, None, (f"no schedule: {error}",))
-    refusals: list[str] = []
-    if schedule.sha256() != claimed.schedule_sha256:
-        refusals.append("the schedule was changed: its sha256 is another")
+        refusals.append(f"no schedule: {error}")
+        return DeviceVerdict(claimed.name, jobs, None, None, None, tuple(refusals))
     proven_ns = best_ns = None
     try:
         prices = Prices(

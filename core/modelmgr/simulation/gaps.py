@@ -11,13 +11,13 @@ that leaves a policy the most freedom, so a bound on it holds for the true order
 Each start is matched with the *latest* unmatched release of its model. No policy can do better with
 other pairs. Take what some policy did as pairs (release, start) of the same copy, and among all
 sets of as many pairs of each model that never hold more copies at any time, one of least total
-length; where two pairs cross, exchange their starts, which changes neither. Suppose one of its pairs
-(a, b) is not in the matching. Then between a and b there is a release that the matching leaves
-unmatched before b, or a start that the matching matches at or before a (otherwise a and b would
-have been matched). As no pair crosses (a, b), the set has a partner inside for each release or start
-that it uses in there; would it use all of those releases (or starts), every suffix (or prefix) of
-the inside would have at least as many starts as releases (releases as starts), and the matching
-would not leave one over. So one is unused, and pairing it with b (or a) is shorter: a
+length; where two pairs cross, exchange their starts, which changes neither. Suppose one of its
+pairs (a, b) is not in the matching. Then between a and b there is a release that the matching
+leaves unmatched before b, or a start that the matching matches at or before a (otherwise a and b
+would have been matched). As no pair crosses (a, b), the set has a partner inside for each release
+or start that it uses in there; would it use all of those releases (or starts), every suffix (or
+prefix) of the inside would have at least as many starts as releases (releases as starts), and the
+matching would not leave one over. So one is unused, and pairing it with b (or a) is shorter: a
 contradiction. All loads of a model cost the same, so as many pairs are worth as much.
 
 A state is looked at only where an end follows (or nothing): of several starts in a row the last

@@ -13,9 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from modelmgr.simulation.gaps import Gaps
+from modelmgr.simulation.highs import Ints
 from modelmgr.simulation.schedule import ServedSchedule
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,8 @@ class ServedSchedule:
         except OverflowError:
             raise UsageError("a time of the schedule is beyond 64 bits") from None
         schedule = cls.__new__(cls)
-        schedule._keep(device, capacity_bytes, tags, [models[tag] for tag in tags], columns)
+        figures = [models[tag] for tag in tags]
+        schedule._keep(device, capacity_bytes, tags, figures, columns)  # noqa: SLF001  # its own
         return schedule
 
     def _keep(

@@ -1,8 +1,7 @@
-"""The choice of gaps as a linear and a mixed-integer programme, by HiGHS through scipy.
+"""The choice of gaps as a linear and a mixed-integer programme, whole or cut into windows.
 
 Owns scaling and the solver's answers. A solver computes in floating point: what it says is a float
-with a margin here, and exact arithmetic (``simulation.prices``) has the last word elsewhere. scipy
-is imported when a programme is solved, as that alone takes most of a second.
+with a margin here, and exact arithmetic (``simulation.prices``) has the last word elsewhere.
 
 Programmes can be cut into windows of states. A gap's value is divided between the windows that it
 spans; since a kept gap is kept in all of them, the sum of the windows' best values is at least the
@@ -16,14 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from math import gcd
 
 import numpy as np
 import numpy.typing as npt
 
-from modelmgr.simulation.reduction import Choice, Ints
-
-Floats = npt.NDArray[np.float64]
+from modelmgr.simulation.highs import Columns, Floats, Ints, best_integers, row_duals
+from modelmgr.simulation.reduction import Choice
 
 _WHOLE_SIZES_UP_TO = 1_000  # rooms that HiGHS gets as whole numbers, over their divisor
 _ROOM = 100.0  # the largest room otherwise: an absolute tolerance of 1e-6 is then 1e-8 of it
@@ -88,7 +87,7 @@ def windows(choice: Choice, states: int, prices: Floats, *, offset: int = 0) -> 
     spans = (choice.pasts - choice.firsts).astype(np.float64)
     rest = choice.values_ns - choice.sizes_bytes * (paid[choice.pasts] - paid[choice.firsts])
     cuts = [0, *range(offset or states, count, states), count]
-    for begin, end in zip(cuts, cuts[1:], strict=False):
+    for begin, end in pairwise(cuts):
         members = np.flatnonzero((choice.firsts < end) & (choice.pasts > begin))
         firsts = np.maximum(choice.firsts[members], begin)
         pasts = np.minimum(choice.pasts[members], end)
@@ -114,23 +113,10 @@ def relaxed_prices(window: Window, time_limit_s: float | None = None) -> Floats 
     """
     if not len(window.members):
         return np.zeros(len(window.rooms_bytes))
-    from scipy.optimize import linprog  # noqa: PLC0415  # takes most of a second
-
     sizes, rooms, size_unit = _scaled_sizes(window)
     values, value_unit = _scaled_values(window.values_ns)
-    options: dict[str, float] = {} if time_limit_s is None else {"time_limit": time_limit_s}
-    answer = linprog(
-        -values,
-        A_ub=_matrix(window, sizes),
-        b_ub=rooms,
-        bounds=(0.0, 1.0),
-        method="highs-ds",
-        options=options,
-    )
-    if answer.status != 0:
-        return None
-    duals = np.asarray(answer.ineqlin.marginals, dtype=np.float64)
-    return np.maximum(-duals, 0.0) * (value_unit / size_unit)
+    duals = row_duals(values, _matrix(window, sizes), rooms, time_limit_s=time_limit_s)
+    return None if duals is None else duals * (value_unit / size_unit)
 
 
 def best_kept(
@@ -139,38 +125,32 @@ def best_kept(
     """Return the most that keeping gaps can be worth in a window, and the set that is."""
     if not len(window.members):
         return Kept(0.0, np.zeros(0, dtype=np.bool_))
-    from scipy.optimize import Bounds, LinearConstraint, milp  # noqa: PLC0415  # as above
-
     sizes, rooms, _ = _scaled_sizes(window)
     values, value_unit = _scaled_values(window.values_ns)
-    options: dict[str, float] = {"mip_rel_gap": relative_gap}
-    if time_limit_s is not None:
-        options["time_limit"] = time_limit_s
-    answer = milp(
-        -values,
-        integrality=np.ones(len(values)),
-        bounds=Bounds(0.0, 1.0),
-        constraints=LinearConstraint(_matrix(window, sizes), -np.inf, rooms),
-        options=options,
+    answer = best_integers(
+        values,
+        _matrix(window, sizes),
+        rooms,
+        time_limit_s=time_limit_s,
+        relative_gap=relative_gap,
     )
-    chosen = None if answer.x is None else np.asarray(answer.x) > 0.5
-    dual = answer.mip_dual_bound
-    if dual is None or not np.isfinite(dual):
+    chosen = None if answer.solution is None else answer.solution > 0.5
+    if answer.at_most is None:
         return Kept(None, chosen)
-    margin = _RELATIVE_MARGIN * abs(float(dual)) + _MARGIN_PER_GAP * len(values)
-    return Kept((-float(dual) + margin) * value_unit, chosen)
+    margin = _RELATIVE_MARGIN * abs(answer.at_most) + _MARGIN_PER_GAP * len(values)
+    return Kept((answer.at_most + margin) * value_unit, chosen)
 
 
-def _matrix(window: Window, sizes: Floats):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    from scipy.sparse import csc_array  # noqa: PLC0415  # as above
-
+def _matrix(window: Window, sizes: Floats) -> Columns:
     spans = window.pasts - window.firsts
     ends = np.cumsum(spans)
     rows = np.arange(int(ends[-1]), dtype=np.int64) - np.repeat(ends - spans, spans)
     rows += np.repeat(window.firsts, spans)
-    return csc_array(
-        (np.repeat(sizes, spans), rows, np.concatenate([[0], ends])),
-        shape=(len(window.rooms_bytes), len(spans)),
+    return Columns(
+        np.repeat(sizes, spans),
+        rows,
+        np.concatenate([np.zeros(1, dtype=np.int64), ends]),
+        len(window.rooms_bytes),
     )
 
 
