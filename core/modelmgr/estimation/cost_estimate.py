@@ -29,6 +29,8 @@ class CostEstimate:
         reason: why it is not identified or has no interval; None where both are there.
         resident_upper_bytes: the most that a resting copy in a process of its own was seen to hold;
             None where none was.
+        seen_bytes: the most that a copy in a process of its own was seen to hold, exact; None where
+            none was.
     """
 
     resident_bytes: int | None
@@ -40,3 +42,4 @@ class CostEstimate:
     identified: bool
     reason: str | None
     resident_upper_bytes: int | None = None
+    seen_bytes: int | None = None

@@ -280,6 +280,7 @@ class ResourceEstimator:
             published.identified,
             published.reason,
             None if published.resident_upper is None else math.ceil(published.resident_upper),
+            None if published.seen is None else math.ceil(published.seen),
         )
 
     def learned(self) -> dict[str, CostEstimate]:

@@ -5,7 +5,8 @@ or where idle copies were seen, what it is resident with and what it takes on to
 not negative, so that a peak is never below its resident size. Everything is scaled by the largest
 reading before and back after, so that the result does not depend on the unit.
 
-Owns that translation. The regression is ``estimation.robust``'s, the null space
+Owns that translation. The regression is ``estimation.robust``'s, what it does while the memory of
+others moves ``estimation.levels``'s, the null space
 ``estimation.identifiability``'s, what becomes of older readings ``estimation.belief``'s. Publishing
 (smoothing, who is trusted) is ``estimation.estimator``'s.
 """
@@ -19,8 +20,9 @@ import numpy as np
 from modelmgr.estimation import spd
 from modelmgr.estimation.belief import Belief
 from modelmgr.estimation.identifiability import Information
+from modelmgr.estimation.levels import solve_with_levels
 from modelmgr.estimation.nnls import BoolArray
-from modelmgr.estimation.robust import Problem, Solution, solve_robust
+from modelmgr.estimation.robust import Problem, Solution
 from modelmgr.estimation.sparse import SparseRows
 from modelmgr.estimation.spd import FloatArray
 from modelmgr.estimation.statistics import ObservationLog, active_column, idle_column
@@ -103,10 +105,12 @@ def fit_log(log: ObservationLog, belief: Belief, terms: list[Term]) -> Fit:
     ]
     unit = float(max(readings.max(initial=0.0), np.abs(belief.center).max(initial=0.0))) or 1.0
     contrasts = _contrasts(layout, terms)
-    unknowns = SparseRows(_merge(design, log, models))
+    merged = _merge(design, log, models)
+    unknowns = SparseRows(merged)
     history = _merge(_merge(belief.precision, log, models).T, log, models)
     center = _unknowns_of(log, models, belief.center / unit)
-    solution = solve_robust(
+    solution, offsets = solve_with_levels(
+        merged,
         Problem(
             unknowns,
             readings / unit,
@@ -115,7 +119,7 @@ def fit_log(log: ObservationLog, belief: Belief, terms: list[Term]) -> Fit:
             SparseRows(contrasts),
             np.array([term.mean / unit for term in terms]),
             np.array([term.sd / unit for term in terms]),
-        )
+        ),
     )
     information = Information(
         unknowns.gram((solution.weights > 0.5).astype(np.float64))
@@ -129,7 +133,7 @@ def fit_log(log: ObservationLog, belief: Belief, terms: list[Term]) -> Fit:
         old = len(log.rows) - kept
         belief = belief.folded(
             design[:old],
-            readings[:old],
+            readings[:old] - unit * offsets[:old],
             solution.weights[:old],
             trust=solution.history_trust,
             guess=column_costs,

@@ -38,7 +38,8 @@ class Published:
     """What callers see of a model, bytes; see ``CostEstimate``. ``known`` ends isolation runs.
 
     ``sd`` is the standard deviation of a figure that readings gave, None for any other;
-    ``resident_upper`` the most that a copy's own process held at rest, None where none tells it.
+    ``resident_upper`` and ``seen`` are the most that a copy's own process held at rest and at all,
+    None where none tells it.
     """
 
     known: bool
@@ -51,6 +52,7 @@ class Published:
     reason: str | None
     sd: float | None = None
     resident_upper: float | None = None
+    seen: float | None = None
 
 
 def from_preload(size: float) -> Published:
@@ -145,7 +147,8 @@ def with_own_use(published: Published | None, own: OwnUse) -> Published | None:
     if not own.says_what_is_typical:
         if published is None or not published.known:
             return published
-        return replace(published, upper=max(published.upper, largest), resident_upper=most)
+        upper = max(published.upper, largest)
+        return replace(published, upper=upper, resident_upper=most, seen=largest or most)
     peak = own.peaks.typical
     upper = largest
     if not own.says_what_is_enough:
@@ -165,6 +168,7 @@ def with_own_use(published: Published | None, own: OwnUse) -> Published | None:
         None if own.peaks.count >= 6 else f"an interval needs 6 jobs, not {own.peaks.count}",
         None,
         most,
+        largest,
     )
 
 

@@ -1,0 +1,112 @@
+"""The memory of others while it moves: one level for each stretch of readings, not one for all.
+
+Other processes come and go by gigabytes, and stay for a while. A regression with one level for
+their memory would charge such a step to whichever models ran more often after it. Where the
+residuals show one (they follow each other, as those of independent spikes do not), the costs are
+first found from *differences* of readings that follow each other: the level cancels, and a step is
+one outlier. What those costs leave over is the level at each reading; it is cut into stretches, and
+each stretch is moved to the latest one's level.
+
+Pure arithmetic on readings in their order; the regression itself is ``estimation.robust``'s.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from modelmgr.estimation.robust import Problem, Solution, solve_robust
+from modelmgr.estimation.sparse import SparseRows
+from modelmgr.estimation.spd import FloatArray
+
+_FEWEST = 12  # readings, from which a step can be told from noise
+_CORRELATED = 0.25  # of the residuals with the next ones,
+_CORRELATED_SDS = 3.5  # and this many standard deviations of what independent ones show
+_CLIPPED = 10.0  # scales: how large a residual is no longer matters
+_STEP = 8.0  # standard deviations of a level's noise
+_STAYS = 3  # readings in a row, from which it is a step and no spike
+_RECENT = 15  # readings that say where a stretch is
+_ROUNDS = 3
+_BETTER = 0.9  # of the scale
+
+
+def solve_with_levels(matrix: FloatArray, problem: Problem) -> tuple[Solution, FloatArray]:
+    """Return the robust solution, and what to take off each reading, shape (n,).
+
+    Args:
+        matrix: ``problem``'s design, dense; column 0 is the memory of others.
+        problem: with the readings in their order.
+    """
+    plain = solve_robust(problem)
+    nothing = np.zeros(len(problem.readings))
+    if not _follow_each_other(_left_over(matrix, problem.readings, plain.theta), plain.scale):
+        return plain, nothing
+    differences = np.diff(matrix, axis=0)
+    some = differences.any(axis=1)
+    start = solve_robust(
+        _with(problem, SparseRows(differences[some]), np.diff(problem.readings)[some])
+    )
+    best: tuple[Solution, FloatArray] = plain, nothing
+    costs = start.theta.copy()
+    for _ in range(_ROUNDS):
+        costs[0] = 0.0
+        offsets = level_offsets(_left_over(matrix, problem.readings, costs))
+        solution = solve_robust(_with(problem, problem.design, problem.readings - offsets))
+        if solution.scale < _BETTER * plain.scale or _rejected(solution) < _BETTER * _rejected(
+            plain
+        ):
+            best = solution, offsets
+        if np.abs(solution.theta - costs)[1:].max(initial=0.0) < 0.1 * solution.scale:
+            break
+        costs = solution.theta.copy()
+    return best
+
+
+def level_offsets(levels: FloatArray) -> FloatArray:
+    """Return how far each level's stretch lies above the last stretch, shape (n,)."""
+    noise = float(np.median(np.abs(np.diff(levels)))) * 1.4826 / 2.0**0.5
+    step = max(_STEP * noise, 1e-12)
+    starts = [0]
+    for row in (np.flatnonzero(np.abs(np.diff(levels)) > 0.5 * step) + 1).tolist():
+        following = levels[row : row + _STAYS]
+        if len(following) < _STAYS or row - starts[-1] < _STAYS:
+            continue
+        here = float(np.median(levels[max(starts[-1], row - _RECENT) : row]))
+        if np.abs(following - here).min() > step and np.ptp(following) < step:
+            starts.append(row)
+    ends = [*starts[1:], len(levels)]
+    centers = [float(np.median(levels[start:end])) for start, end in zip(starts, ends, strict=True)]
+    return np.repeat(np.array(centers) - centers[-1], np.diff([*starts, len(levels)]))
+
+
+def _follow_each_other(residuals: FloatArray, scale: float) -> bool:
+    count = len(residuals)
+    if count < _FEWEST:
+        return False
+    clipped = np.clip(residuals / scale, -_CLIPPED, _CLIPPED)
+    clipped -= clipped.mean()
+    power = float(clipped @ clipped)
+    if power <= 0.0:
+        return False
+    correlation = float(clipped[1:] @ clipped[:-1]) / power
+    return correlation > max(_CORRELATED, _CORRELATED_SDS / count**0.5)
+
+
+def _left_over(matrix: FloatArray, readings: FloatArray, theta: FloatArray) -> FloatArray:
+    left: FloatArray = readings - np.einsum("ij,j->i", matrix, theta)
+    return left
+
+
+def _rejected(solution: Solution) -> int:
+    return int(np.count_nonzero(solution.weights < 0.5))
+
+
+def _with(problem: Problem, design: SparseRows, readings: FloatArray) -> Problem:
+    return Problem(
+        design,
+        readings,
+        problem.history,
+        problem.history_center,
+        problem.contrasts,
+        problem.means,
+        problem.deviations,
+    )
