@@ -118,3 +118,14 @@ def test_shutdown_ends_every_worker(launcher: WorkerLauncher) -> None:
             pass
     manager.shutdown()
     assert launcher.pids() == frozenset()
+
+
+def test_a_worker_is_told_which_of_the_managers_devices_its_copy_was_placed_on() -> None:
+    gpu = DeviceDescription(name="cuda:1", kind="cuda", total_bytes=GIB, uuid="GPU-abc")
+    with WorkerLauncher() as launcher:
+        loader = WorkerLoader(launcher, spec_of("m", 50), env={"MINE": "1"})
+        placed = loader.placed_on(gpu)
+        assert vars(placed)["_device"] == "cuda:0"
+        assert vars(placed)["_env"] == {"MINE": "1", "CUDA_VISIBLE_DEVICES": "GPU-abc"}
+        stated = WorkerLoader(launcher, spec_of("m", 50), device="cuda:3")
+        assert stated.placed_on(gpu) is stated

@@ -48,6 +48,7 @@ class SeededRun:
             (24, self._request),
             (20, self._release),
             (1, self._lose_a_holder),
+            (1, self._run_out),
             (3, self._run),
             (2, self._cancel),
             (2, self._pin),
@@ -113,6 +114,15 @@ class SeededRun:
     def _lose_a_holder(self) -> None:
         if self.driver.leases:
             self.driver.holder_lost(self._draw.choice(list(self.driver.leases)))
+
+    def _run_out(self) -> None:
+        """Let a holder run out of memory with its copy and ask for another one, alone."""
+        if not self.driver.leases:
+            return
+        number = self._draw.choice(list(self.driver.leases))
+        tag = self.driver.true.copies[number].tag
+        self.driver.holder_lost(number)
+        self.driver.request(tag, own_process=self._draw.random() < 0.5, alone=True)
 
     def _run(self) -> None:
         for number in self.driver.leases:

@@ -117,6 +117,7 @@ class VirtualDriver:
         wait_ns: int | None = None,
         worst_case: int | None = None,
         own_process: bool = False,
+        alone: bool = False,
     ) -> int:
         """Ask for a copy; return the ticket's number."""
         self._tick()
@@ -128,6 +129,7 @@ class VirtualDriver:
             deadline_ns=None if wait_ns is None else self.now_ns + wait_ns,
             worst_case_bytes=worst_case,
             own_process=own_process,
+            alone=alone,
         )
         must(ticket == before + 1, "ticket numbers count up", ticket)
         self.outcome[ticket] = None
@@ -570,7 +572,7 @@ class VirtualDriver:
     def _check_waits_for_something(self, ticket: Ticket) -> None:
         """Fail where a ticket waits though an idle copy or plain free room would serve it."""
         model = self.scheduler.model(ticket.tag)
-        for copy in model.copies.values():
+        for copy in () if ticket.fresh else model.copies.values():
             if copy.ticket is not None or copy.state not in (CopyState.IDLE, CopyState.SETTLING):
                 continue
             device = self.scheduler.devices[copy.device]

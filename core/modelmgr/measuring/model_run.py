@@ -18,7 +18,6 @@ from modelmgr.measuring.gauges import Gauge
 from modelmgr.measuring.interruption import StopSignals
 from modelmgr.measuring.isolation import Isolation
 from modelmgr.measuring.observer import ProfileObserver
-from modelmgr.measuring.placement import place
 from modelmgr.measuring.plan import STEP_SECOND_COPY, ModelPlan
 from modelmgr.measuring.repeat import Deadline, measure_copy, measure_second_copy
 from modelmgr.measuring.samples import RepeatSample
@@ -27,6 +26,7 @@ from modelmgr.measuring.watch import MemoryWatch
 from modelmgr.measuring.worker_copy import WorkerCopy
 from modelmgr.units import format_bytes
 from modelmgr.workers.launcher import Worker, WorkerLauncher
+from modelmgr.workers.placement import place
 from modelmgr.workload.model_spec import ModelSpec
 
 _MAX_ATTEMPTS = 3  # of one process, while others move the memory and the caller said to wait

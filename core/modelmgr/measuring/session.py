@@ -34,7 +34,6 @@ from modelmgr.measuring.interruption import StopRequested, StopSignals
 from modelmgr.measuring.isolation import Isolation
 from modelmgr.measuring.model_run import ModelRun, Tools, start_worker
 from modelmgr.measuring.observer import ProfileObserver
-from modelmgr.measuring.placement import place
 from modelmgr.measuring.plan import STEP_ESTIMATE, ModelPlan, describe_dims
 from modelmgr.measuring.preflight import Places, bad_input
 from modelmgr.measuring.repeat import Deadline
@@ -45,6 +44,7 @@ from modelmgr.records.costs import Eviction, ModelCost
 from modelmgr.records.devices import DeviceDescription
 from modelmgr.units import format_bytes
 from modelmgr.workers.launcher import WorkerLauncher
+from modelmgr.workers.placement import place
 from modelmgr.workers.reports import EstimateReport
 
 _MEASURABLE = frozenset({"cuda", "host"})

@@ -152,11 +152,13 @@ class Eviction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         device: the device's name.
         tag: the model of the evicted copy.
         copy: the evicted copy's number.
-        reason: ``make-room``, ``isolation``, ``reset`` or ``shutdown``.
-        requested_by: the tag that needed the room, None for reset and shutdown.
+        reason: ``make-room``, ``isolation``, ``reset``, ``shutdown``, ``holder-lost`` or
+            ``out-of-memory``.
+        requested_by: the tag that needed the room, None where nobody did.
         freed_bytes: what the ledger got back.
         candidates: every idle copy that the policy could choose from.
         chosen: the copy numbers of the whole chosen set.
+        instead: by policy, what each other built-in policy would have taken.
     """
 
     at_ns: int
@@ -168,6 +170,7 @@ class Eviction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     freed_bytes: int
     candidates: tuple[EvictionCandidate, ...] = ()
     chosen: tuple[int, ...] = ()
+    instead: dict[str, tuple[int, ...]] = {}
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

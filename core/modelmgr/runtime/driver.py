@@ -143,7 +143,7 @@ class Driver:
         timeout_s: float | None,
         priority: int = 0,
         worst_case_bytes: int | None = None,
-        exclusive: bool = False,
+        alone: bool = False,
         ticketed: Callable[[int], None] | None = None,
     ) -> Lease:
         """Return a lease of a copy of a model; see ``ModelManager.lease``.
@@ -154,14 +154,14 @@ class Driver:
             timeout_s: how long to wait, None for ever.
             priority: lower is served first.
             worst_case_bytes: what the model takes at most, should it be unknown.
-            exclusive: load it on a drained device, as it ran out of memory.
+            alone: load a new copy on a drained device: the last one ran out of memory in use.
             ticketed: told the number of each ticket that has to wait, for ``cancel``.
         """
         if getattr(self._loading_here, "depth", 0):
             raise UsageError("a loader may not acquire from the manager that is running it")
         if self.gate.inside:
             raise UsageError("a finaliser or signal handler may not acquire a model")
-        if not exclusive:
+        if not alone:
             lease = self._hit(tag)
             if lease is not None:
                 return lease
@@ -169,7 +169,7 @@ class Driver:
         deadline_ns = None if timeout_s is None else submitted_ns + round(timeout_s * NS_PER_S)
         own_process = bool(getattr(loader, "own_process", False))
         with self.gate:
-            idle = self.scheduler.has_idle(tag)
+            idle = not alone and self.scheduler.has_idle(tag)
         if not idle:
             # A load is dear and a reading is not: nothing is admitted on an old one.
             within_s = PATIENCE_S if timeout_s is None else min(PATIENCE_S, timeout_s)
@@ -187,7 +187,7 @@ class Driver:
                     deadline_ns=deadline_ns,
                     worst_case_bytes=worst_case_bytes,
                     own_process=own_process,
-                    exclusive=exclusive,
+                    alone=alone,
                 )
                 self._waiters[num] = waiter
                 self._route(actions)
@@ -347,8 +347,9 @@ class Driver:
         oom_kills = kernel_oom_kills() if own_process else None
         self._loading_here.depth = getattr(self._loading_here, "depth", 0) + 1
         try:
-            placed_on = getattr(loader, "placed_on", None)
-            instance = (placed_on(reader.description) if callable(placed_on) else loader)()
+            placed_on: Any = getattr(loader, "placed_on", None)
+            here = loader if placed_on is None else placed_on(reader.description)
+            instance: Any = here()
         except BaseException as error:
             waiter.error = error
             self._load_failed(action, error, oom_kills)

@@ -43,6 +43,7 @@ from modelmgr.scheduling.scheduler import Scheduler
 from modelmgr.scheduling.settings import SchedulerSettings
 from modelmgr.scheduling.states import CopyState
 from modelmgr.units import MIB, NS_PER_S
+from modelmgr.workload.policy_plugins import find_policy
 
 Result = TypeVar("Result")
 _LOG = logging.getLogger("modelmgr")
@@ -77,7 +78,8 @@ class ModelManager:
         devices: what to manage: descriptions, each gets a reader of its own. Neither ``monitor``
             nor ``devices`` means every CUDA device, and where there is none the host's memory.
         readers: readers to use for ``devices``, in order; they stay the caller's to close.
-        policy: ``lru``, ``gdsf``, ``demand-tiers``, ``queue-value`` or an ``EvictionPolicy``.
+        policy: ``lru``, ``gdsf``, ``demand-tiers``, ``queue-value``, a name that a package
+                registered (entry point ``modelmgr.policies``), or an ``EvictionPolicy``.
         isolation: ``beside`` or ``exclusive``: how an unknown model is measured.
         max_bypass: how often a waiting request may be passed over.
         max_model_copies: most copies of one model; None for no ceiling.
@@ -127,7 +129,8 @@ class ModelManager:
         if monitor is not None and (devices is not None or readers is not None):
             raise UsageError("give either monitor= (one device) or devices=, not both")
         settings = SchedulerSettings(
-            policy=policy,
+            policy=find_policy(policy),
+            explain=True,
             isolation=isolation,
             max_bypass=max_bypass,
             min_copies=min_model_copies,
@@ -221,7 +224,7 @@ class ModelManager:
         timeout: float | object | None,
         priority: int,
         worst_case_mb: float | None,
-        exclusive: bool = False,
+        alone: bool = False,
     ) -> Lease:
         timeout_s = self._wait_timeout_s
         if timeout is not _DEFAULT_TIMEOUT:
@@ -237,7 +240,7 @@ class ModelManager:
             timeout_s=timeout_s,
             priority=priority,
             worst_case_bytes=worst_case_bytes,
-            exclusive=exclusive,
+            alone=alone,
         )
 
     def acquire_model(self, tag: str, loader_func: Loader) -> Any:  # noqa: ANN401 - the loader's
@@ -297,7 +300,7 @@ class ModelManager:
             timeout=timeout,
             priority=priority,
             worst_case_mb=worst_case_mb,
-            exclusive=True,
+            alone=True,
         )
         with again as instance:
             return function(instance)
@@ -502,16 +505,16 @@ class ModelManager:
         known = scheduler.model(tag).costs
         ledgers = [device.ledger for device in scheduler.devices]
         most_bytes = max(ledger.limit_bytes - ledger.foreign_bytes for ledger in ledgers)
+        needed_bytes = max(had_bytes, 0 if known is None else known.needed_bytes)
+        raised_bytes = min(round(needed_bytes * _MORE_AFTER_OUT_OF_MEMORY), most_bytes)
         try:
-            if had_bytes > 0:
-                self.estimator.record_out_of_memory(tag, had_bytes)
+            if raised_bytes > 0:
+                self.estimator.record_out_of_memory(tag, max(raised_bytes, had_bytes))
         except Exception:  # noqa: BLE001 - an estimator of the caller's must not harm a request
             _LOG.warning("the estimator failed for %r", tag, exc_info=True)
         if known is None:
             return []
-        raised = round(max(known.needed_bytes, had_bytes) * _MORE_AFTER_OUT_OF_MEMORY)
-        peak_bytes = max(known.peak_bytes, min(raised, most_bytes))
-        costs = replace(known, peak_bytes=peak_bytes)
+        costs = replace(known, peak_bytes=max(known.peak_bytes, raised_bytes))
         return scheduler.set_costs(tag, costs, time.monotonic_ns())
 
     def _observe(self, action: Action) -> None:
@@ -535,6 +538,7 @@ class ModelManager:
                         for c in action.candidates
                     ),
                     chosen=action.chosen,
+                    instead=dict(action.instead),
                 )
             )
 

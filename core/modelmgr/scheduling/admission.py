@@ -113,8 +113,7 @@ class Admission:
     def contends(self, device: Device, ticket: Ticket) -> bool:
         """Say whether a waiting ticket could use what another one is given on a device."""
         if ticket.exclusive:
-            model = self._models[ticket.tag]
-            below = model.max_copies is None or model.staying < model.max_copies
+            below = not self._at_ceiling(self._models[ticket.tag])
             return below and device.ledger.reading_failed is None
         return self.may_lose(device, self._models[ticket.tag])
 
@@ -125,7 +124,7 @@ class Admission:
         fail, loses nothing to others: it is not passed over, and nobody has to wait for it.
         """
         staying = model.staying
-        if model.max_copies is not None and staying >= model.max_copies:
+        if self._at_ceiling(model):
             return False
         if model.costs is None:
             return not staying and device.ledger.reading_failed is None
@@ -169,6 +168,8 @@ class Admission:
 
         Without a ticket nobody may be waiting for anything.
         """
+        if ticket is not None and ticket.fresh and not self._at_ceiling(model):
+            return None
         for copy in model.copies.values():
             state = copy.state
             if copy.ticket is not None or not (
@@ -186,9 +187,16 @@ class Admission:
                 return copy
         return None
 
+    @staticmethod
+    def _at_ceiling(model: Model) -> bool:
+        return model.max_copies is not None and model.staying >= model.max_copies
+
     def room_to_run(self, ticket: Ticket, now_ns: int) -> Plan | None:
         """Return which copies to evict so that an idle copy of the model has room to run."""
-        for copy in self._models[ticket.tag].copies.values():
+        model = self._models[ticket.tag]
+        if ticket.fresh and not self._at_ceiling(model):
+            return None
+        for copy in model.copies.values():
             if copy.ticket is not None or copy.state is not CopyState.IDLE:
                 continue
             device = self._devices[copy.device]
@@ -222,7 +230,7 @@ class Admission:
         """Return how a new copy could be loaded for the ticket now."""
         model = self._models[ticket.tag]
         staying = model.staying
-        if model.max_copies is not None and staying >= model.max_copies:
+        if self._at_ceiling(model):
             return None
         if ticket.exclusive:
             return self._drained(ticket, now_ns)
@@ -333,7 +341,7 @@ class Admission:
             need = rest if worst is None or takes_rest else min(worst, rest)
             costs = self._models[ticket.tag].costs
             if costs is not None:
-                need, takes_rest = costs.needed_bytes, False
+                need, takes_rest = costs.needed_bytes, ticket.exclusive
             if rest <= 0 or need > rest:
                 continue
             if self._isolation == "exclusive" and _settling(device):
@@ -353,7 +361,7 @@ class Admission:
     def drain_target(self, ticket: Ticket) -> Device | None:
         """Return the device to keep free for a ticket that must not be passed over any more."""
         model = self._models[ticket.tag]
-        if model.max_copies is not None and model.staying >= model.max_copies:
+        if self._at_ceiling(model):
             return None
         if model.costs is None or ticket.exclusive:
             order = self._drain_order(ticket)

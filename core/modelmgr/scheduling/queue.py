@@ -68,6 +68,8 @@ class Ticket(QueueTicket):
         worst_case_bytes: what an unknown model takes at most, where the caller knows.
         own_process: the copy's memory can be told apart from everybody else's.
         exclusive: wants its device drained, whatever the mode (a retry after out-of-memory).
+        fresh: wants a copy that is loaded for it and none that is there (a retry after running out
+            of memory in use).
         urgent: nobody may be served before it any more: it was passed over too often, a device is
             being kept free for it, or it is exclusive.
         copy: the number of the copy that is being made for it, None while it waits.
@@ -81,6 +83,7 @@ class Ticket(QueueTicket):
         "deadline_ns",
         "device",
         "exclusive",
+        "fresh",
         "own_process",
         "passed_over",
         "serial",
@@ -112,6 +115,7 @@ class Ticket(QueueTicket):
         self.worst_case_bytes = worst_case_bytes
         self.own_process = own_process
         self.exclusive = False
+        self.fresh = False
         self.urgent = False
         self.wake_ns: int | None = None
         self.wake_pays = False

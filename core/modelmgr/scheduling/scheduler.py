@@ -35,11 +35,15 @@ from modelmgr.scheduling.actions import (
 from modelmgr.scheduling.admission import Admission, Plan
 from modelmgr.scheduling.copies import Copy, Device, Model, ModelCosts
 from modelmgr.scheduling.ledger import Ledger
-from modelmgr.scheduling.policies import make_policy
+from modelmgr.scheduling.policies import POLICIES, DemandTiers, Gdsf, Lru, QueueValue, make_policy
 from modelmgr.scheduling.promises import check_promises
 from modelmgr.scheduling.queue import Ticket, TicketQueue
 from modelmgr.scheduling.settings import SchedulerSettings
 from modelmgr.scheduling.states import LOADED, CopyEvent, CopyState
+
+# Built-in policies that keep nothing of what they are told: a hit need not tell them.
+_DEAF_TO_REQUESTS = (Lru, Gdsf, DemandTiers)
+_DEAF_TO_USE = (Lru, DemandTiers, QueueValue)
 
 
 class Scheduler:
@@ -67,8 +71,15 @@ class Scheduler:
         self.copies: dict[int, Copy] = {}
         self.closed = False
         self._policy = make_policy(self.settings.policy)
-        self._on_request = [self._policy.requested]
-        self._on_use = [self._policy.used]
+        # Policies that decide nothing: they only say what they would have done.
+        self._others = [
+            make()
+            for name, make in POLICIES.items()
+            if self.settings.explain and name != self._policy.name
+        ]
+        told = (self._policy, *self._others)
+        self._on_request = [p.requested for p in told if not isinstance(p, _DEAF_TO_REQUESTS)]
+        self._on_use = [p.used for p in told if not isinstance(p, _DEAF_TO_USE)]
         self._admission = Admission(
             self.devices,
             self.models,
@@ -126,7 +137,7 @@ class Scheduler:
         deadline_ns: int | None = None,
         worst_case_bytes: int | None = None,
         own_process: bool = False,
-        exclusive: bool = False,
+        alone: bool = False,
     ) -> tuple[int, list[Action]]:
         """Ask for a copy; return the ticket's number and what follows.
 
@@ -137,9 +148,9 @@ class Scheduler:
             deadline_ns: when the wait ends; at or before now means not to wait at all.
             worst_case_bytes: what the model takes at most, should it be unknown.
             own_process: its memory can be told apart from everybody else's.
-            exclusive: load it on a drained device: it ran out of memory in use.
+            alone: load a new copy on a drained device: the last one ran out of memory in use.
         """
-        grant = self.hit(tag, now_ns)
+        grant = None if alone else self.hit(tag, now_ns)
         if grant is not None:
             return grant.ticket_num, [grant]
         self._begin(now_ns)
@@ -154,7 +165,7 @@ class Scheduler:
             worst_case_bytes,
             own_process,
         )
-        ticket.exclusive = exclusive
+        ticket.exclusive = ticket.fresh = alone
         self.model(tag)
         for requested in self._on_request:
             requested(tag, self._now_ns)
@@ -588,12 +599,23 @@ class Scheduler:
             for c, value in zip(plan.candidates, plan.values, strict=True)
         )
         chosen = tuple(victim.number for victim in plan.victims)
+        instead = self._chosen_by_others(plan) if plan.victims and not plan.isolated else ()
         for victim in plan.victims:
-            self._policy.evicted(by_number[victim.number], self._now_ns)
+            for policy in (self._policy, *self._others):
+                policy.evicted(by_number[victim.number], self._now_ns)
             reason = "isolation" if plan.isolated else "make-room"
-            self._order_unload(victim, reason, ticket.tag, candidates, chosen)
+            self._order_unload(victim, reason, ticket.tag, candidates, chosen, instead)
         device.ledger.claim(copy.number, plan.need_bytes)
         self._advance_claims(device)
+
+    def _chosen_by_others(self, plan: Plan) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """Return what each other policy would have taken for a plan, with all that it was told."""
+        missing = plan.need_bytes - plan.device.ledger.expected_room_bytes()
+        choices: list[tuple[str, tuple[int, ...]]] = []
+        for policy in self._others:
+            chosen = policy.choose(plan.candidates, missing, self._now_ns) or ()
+            choices.append((policy.name, tuple(plan.candidates[i].copy for i in chosen)))
+        return tuple(choices)
 
     def _advance_claims(self, device: Device) -> None:
         """Start what now has its room; give up claims that can no longer be met."""
@@ -698,13 +720,14 @@ class Scheduler:
         else:
             self._reject(ticket, Refusal.LOAD_FAILED, message)
 
-    def _order_unload(
+    def _order_unload(  # noqa: PLR0917 - an unload and its explanation
         self,
         copy: Copy,
         reason: str,
         requested_by: str | None,
         candidates: tuple[Candidate, ...] = (),
         chosen: tuple[int, ...] = (),
+        instead: tuple[tuple[str, tuple[int, ...]], ...] = (),
     ) -> None:
         if copy.state is not CopyState.UNLOADING:
             copy.take(CopyEvent.UNLOAD_STARTED)
@@ -722,6 +745,7 @@ class Scheduler:
                 ledger.charge_of(copy.number),
                 candidates,
                 chosen,
+                instead,
             )
         )
 

@@ -20,6 +20,7 @@ class SchedulerSettings:
         min_copies: copies of a model that scaling up another may not evict.
         max_copies: most copies of a model, None for no ceiling.
         cooldown_ns: how long after its last use scaling up another may not evict a copy.
+        explain: say with each eviction what the other built-in policies would have taken.
         patience_ns: how long unloaded memory may stay unseen before it is booked as foreign.
     """
 
@@ -30,6 +31,7 @@ class SchedulerSettings:
     max_copies: int | None = None
     cooldown_ns: int = 10_000_000_000
     patience_ns: int = 5_000_000_000
+    explain: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings that make no sense."""

@@ -21,7 +21,7 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
 
 def place(device: DeviceDescription) -> Placement:
     """Return how to tell a worker to use a device."""
-    if device.kind == "host":
+    if device.kind != "cuda":
         return Placement(device="cpu")
     if device.uuid is None:
         return Placement(device=device.name, env={"CUDA_DEVICE_ORDER": "PCI_BUS_ID"})

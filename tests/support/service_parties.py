@@ -1,0 +1,184 @@
+"""A server and its clients, in processes of their own, for tests that kill them.
+
+``service_parties.py serve PATH`` serves a manager of fixed size; ``service_parties.py hold PATH
+WHAT`` is a client that does one thing and then waits for ever. Both say one line of JSON when they
+are where the test wants them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, Self
+
+import modelmgr
+from modelmgr.records.devices import DeviceDescription
+from modelmgr.runtime.manager import ModelManager
+from modelmgr.runtime.service.server import ServiceServer
+from modelmgr.units import GIB, MIB
+from modelmgr.workers.launcher import WorkerLauncher
+from modelmgr.workload.model_spec import ModelSpec
+
+PATIENCE_S = 60.0
+DEVICE = DeviceDescription(name="fixed", kind="fixed", total_bytes=4 * GIB)
+COSTS = {
+    "small": 100.0,
+    "echo": 100.0,
+    "slow": 100.0,
+    "hang": 100.0,
+    "large": 3500.0,
+    "huge": 100_000.0,
+}
+
+
+def python_spec(tag: str, **options: object) -> ModelSpec:
+    """A model of ``workers.worker_models`` under a tag of its own: it echoes, or misbehaves."""
+    return ModelSpec(tag=tag, loader="python", target="workers.worker_models:load", options=options)
+
+
+def synthetic_spec(tag: str, **options: object) -> ModelSpec:
+    return ModelSpec(tag=tag, loader="synthetic", options=options)
+
+
+def models(pipe: str = "") -> dict[str, ModelSpec]:
+    """What the servers of the tests list."""
+    specs = [
+        synthetic_spec("small", resident_bytes=MIB),
+        synthetic_spec("large", resident_bytes=MIB),
+        synthetic_spec("slow", load_ns=10**9),
+        python_spec("echo"),
+        python_spec("fails", on_load="value_error"),
+        python_spec("raises", on_infer="value_error"),
+        python_spec("dies", on_infer="kill_itself"),
+        python_spec("full", on_infer="out_of_memory"),
+        python_spec("hang", on_infer="signal_then_hang", path=pipe),
+        python_spec("stuck", on_load="signal_then_hang", path=pipe),
+    ]
+    return {spec.tag: spec for spec in specs}
+
+
+@contextlib.contextmanager
+def serving(path: Path, *, pipe: str = "", **options: Any) -> Generator[ServiceServer]:
+    """Serve in this process until the end of the block."""
+    options.setdefault("models", models(pipe))
+    with (
+        WorkerLauncher() as launcher,
+        ModelManager(devices=[DEVICE], costs=COSTS, max_model_copies=1) as manager,
+        ServiceServer(manager, launcher, socket_path=path, **options) as server,
+    ):
+        yield server
+
+
+class Child:
+    """One of the programs below, in a process of its own, in its state that the test wants."""
+
+    def __init__(self, *arguments: str | Path, pass_fds: tuple[int, ...] = ()) -> None:
+        self.process = subprocess.Popen(  # noqa: S603 - ourselves
+            [sys.executable, "-m", "support.service_parties", *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            pass_fds=pass_fds,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def said(self) -> Any:
+        """Return the next line that it said."""
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], PATIENCE_S)
+        assert ready, "the child said nothing"
+        line = self.process.stdout.readline()
+        assert line, "the child ended"
+        return json.loads(line)
+
+    def tell(self) -> None:
+        """Let it go on."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"\n")
+        self.process.stdin.flush()
+
+    def kill(self) -> None:
+        """Kill it, and wait until it is gone."""
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            assert stream is not None
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
+
+
+def say(what: object) -> None:
+    sys.stdout.write(json.dumps(what) + "\n")
+    sys.stdout.flush()
+
+
+def serve(path: str, pipe: str = "") -> None:
+    with WorkerLauncher() as launcher:
+        manager = ModelManager(devices=[DEVICE], costs=COSTS, max_model_copies=1)
+        server = ServiceServer(manager, launcher, socket_path=path, models=models(pipe))
+        for tag in ("small", "echo"):
+            with modelmgr.connect(path) as client, client.lease(tag):
+                pass
+        say(
+            {
+                "epoch": server.epoch,
+                "pids": sorted(launcher.pids() | launcher.server_pids()),
+            }
+        )
+        server.wait()
+        manager.shutdown()
+
+
+def hold(path: str, what: str) -> None:
+    """Hold an idle lease, be in the middle of a call, wait in the queue, or be loading."""
+    client = modelmgr.connect(path)
+    if what in {"idle", "with-descendant"}:
+        lease = client.lease("echo")
+        child = 0
+        if what == "with-descendant":
+            child = _leave_descendant()
+        say({"serial": lease.serial, "child": child, "worker": lease.instance.pid})
+    elif what == "calling":
+        lease = client.lease("hang")
+        say({"worker": lease.instance.pid})
+        lease.instance.infer(1)
+    elif what == "waiting":
+        say({})
+        client.lease("echo", timeout=None)
+    elif what == "loading":
+        say({})
+        client.lease("stuck", timeout=None)
+    threading.Event().wait()
+
+
+def _leave_descendant() -> int:
+    """Leave a process behind that has copies of all descriptors, as a library in C might."""
+    connections = [
+        int(link.name)
+        for link in Path("/proc/self/fd").iterdir()
+        if link.exists() is False and str(link.readlink()).startswith("socket:")
+    ]
+    for descriptor in connections:
+        os.set_inheritable(descriptor, True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", "import threading; threading.Event().wait()"],
+        close_fds=False,
+        stdout=subprocess.DEVNULL,
+    )
+    return child.pid
+
+
+if __name__ == "__main__":
+    {"serve": serve, "hold": hold}[sys.argv[1]](*sys.argv[2:])

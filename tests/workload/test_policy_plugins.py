@@ -1,0 +1,113 @@
+"""Other packages' eviction policies: found by name, imported when asked for, checked when made."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from modelmgr import ModelManager, UsageError
+from modelmgr.records.devices import DeviceDescription
+from modelmgr.scheduling.policies import POLICIES, Lru
+from modelmgr.units import GIB
+from modelmgr.workload.policy_plugins import find_policy, policy_names
+
+POLICY = """
+from modelmgr.scheduling.policies import Lru
+
+class Newest(Lru):
+    name = "newest"
+    def choose(self, candidates, need_bytes, now_ns):
+        order = sorted(range(len(candidates)), key=lambda i: -candidates[i].last_used_ns)
+        freed, chosen = 0, []
+        for i in order:
+            if freed >= need_bytes:
+                break
+            chosen.append(i)
+            freed += candidates[i].size_bytes
+        return tuple(chosen) if freed >= need_bytes else None
+
+def number():
+    return 7
+"""
+ENTRIES = """
+[modelmgr.policies]
+newest = other_policies:Newest
+broken = other_policies_that_are_not_there:Policy
+number = other_policies:number
+lru = other_policies:Newest
+"""
+
+
+WITH_PACKAGE = pytest.mark.usefixtures("package")
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installed package that registers policies."""
+    (tmp_path / "other_policies.py").write_text(POLICY)
+    info = tmp_path / "other_policies-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other-policies\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(ENTRIES)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.delitem(sys.modules, "other_policies", raising=False)
+    return tmp_path
+
+
+def test_the_built_in_policies_are_known_and_each_is_made_anew() -> None:
+    assert set(policy_names()) >= set(POLICIES)
+    assert find_policy("lru") is not find_policy("lru")
+    own = Lru()
+    assert find_policy(own) is own
+
+
+@WITH_PACKAGE
+def test_a_manager_evicts_by_the_policy_that_a_package_registered() -> None:
+    assert "newest" in policy_names()
+    device = DeviceDescription(name="d", kind="fixed", total_bytes=3 * GIB, slack=0.0)
+    costs = {"a": 1024.0, "b": 1024.0, "c": 1024.0, "d": 1024.0}
+    with ModelManager(devices=[device], costs=costs, policy="newest") as manager:
+        for tag in "abcd":
+            with manager.lease(tag, object):
+                pass
+        assert [eviction.tag for eviction in manager.evictions()] == ["c"]
+
+
+@WITH_PACKAGE
+def test_a_package_cannot_replace_a_built_in_policy() -> None:
+    assert type(find_policy("lru")) is Lru
+    assert policy_names().count("lru") == 1
+
+
+@WITH_PACKAGE
+def test_a_policy_that_does_not_import_or_is_none_says_which_package_is_to_blame() -> None:
+    with pytest.raises(UsageError, match=r"'broken'.*other_policies_that_are_not_there"):
+        find_policy("broken")
+    with pytest.raises(UsageError, match=r"'number'.*int lacks name, requested"):
+        find_policy("number")
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_known_one() -> None:
+    with pytest.raises(UsageError, match=r"unknown policy 'queue_value'.*did you mean 'queue-val"):
+        find_policy("queue_value")
+    with pytest.raises(UsageError, match="unknown policy"):
+        ModelManager(policy="fifo")
+
+
+def test_policies_that_nobody_asked_for_are_not_imported(package: Path) -> None:
+    program = (
+        "import sys; from modelmgr.workload.policy_plugins import policy_names, find_policy; "
+        "assert 'newest' in policy_names(); find_policy('gdsf'); "
+        "assert 'other_policies' not in sys.modules"
+    )
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": str(package)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
