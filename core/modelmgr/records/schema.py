@@ -12,12 +12,13 @@ from typing import Any
 import msgspec
 
 from modelmgr.errors import UsageError
+from modelmgr.records.certificate import Certificate
 from modelmgr.records.costs import CostDatabase
 from modelmgr.records.validation import nearest
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-KINDS: Mapping[str, str] = {"costs": CostDatabase.KIND}
+KINDS: Mapping[str, str] = {"costs": CostDatabase.KIND, "certificate": Certificate.KIND}
 """What people type, and the ``kind`` that stands in the file."""
 
 
@@ -25,7 +26,7 @@ def json_schema(kind: str) -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of a JSON file.
 
     Args:
-        kind: ``costs`` or ``modelmgr.costs``.
+        kind: a key or value of ``KINDS``, such as ``costs`` or ``modelmgr.costs``.
 
     Raises:
         UsageError: there is no such kind; names the nearest.
@@ -83,4 +84,15 @@ def _costs_schema() -> dict[str, Any]:
     return schema
 
 
-_BUILDERS: Mapping[str, Callable[[], dict[str, Any]]] = {CostDatabase.KIND: _costs_schema}
+def _certificate_schema() -> dict[str, Any]:
+    schema = flatten_root(msgspec.json.schema(Certificate), title=Certificate.KIND)
+    schema["properties"]["kind"] = {"const": Certificate.KIND}
+    schema["properties"]["schema_version"] = {"const": Certificate.SCHEMA_VERSION}
+    schema["required"] = ["schema_version", "kind", *schema["required"], "sha256"]
+    return schema
+
+
+_BUILDERS: Mapping[str, Callable[[], dict[str, Any]]] = {
+    CostDatabase.KIND: _costs_schema,
+    Certificate.KIND: _certificate_schema,
+}
