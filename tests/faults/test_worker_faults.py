@@ -255,12 +255,12 @@ def test_a_daemon_with_a_session_of_its_own_goes_with_its_worker(
 
 
 def test_a_daemon_of_a_worker_that_crashes_goes_with_it(
-    forked: WorkerLauncher, tmp_path: Path
+    launcher: WorkerLauncher, tmp_path: Path
 ) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     with (
-        _loaded(forked, on_load="leave_daemon", path=str(first)) as neighbour,
-        _loaded(forked, on_load="leave_daemon", on_infer="segfault", path=str(second)) as worker,
+        _loaded(launcher, on_load="leave_daemon", path=str(first)) as neighbour,
+        _loaded(launcher, on_load="leave_daemon", on_infer="segfault", path=str(second)) as worker,
     ):
         pidfds = open_pidfds([int(second.read_text())])
         with pytest.raises(WorkerDiedError, match="SIGSEGV"):

@@ -42,13 +42,17 @@ def test_a_forkserver_is_started_once_for_each_set_of_frameworks() -> None:
         assert launcher.server_pids() == servers
 
 
-def test_spawned_workers_need_no_forkserver() -> None:
+def test_spawned_workers_are_fresh_interpreters_that_one_server_starts() -> None:
     with WorkerLauncher(start_method="spawn") as launcher:
         assert launcher.prepare(python_model()) == 0
-        with launcher.start(python_model()) as worker:
-            worker.load(timeout_s=60)
+        with launcher.start(python_model()) as worker, launcher.start(synthetic_model()):
+            command = Path(f"/proc/{worker.pid}/cmdline").read_bytes()
+            assert b"modelmgr.workers.child" in command
+            assert worker.load(timeout_s=60).import_ns > 1_000_000  # numpy is not there yet
             assert worker.infer({"a": 1}) == {"a": 1}
-            assert launcher.server_pids() == frozenset()
+            [server] = launcher.server_pids()
+            assert children() >= {server}
+            assert worker.pid not in children()
 
 
 @pytest.mark.parametrize("start_method", START_METHODS)
@@ -107,17 +111,20 @@ def test_sigkill_of_the_owner_leaves_neither_worker_nor_forkserver(
     with _start_program("worker_owner.py", start_method, str(pipe)) as owner:
         assert owner.stdout is not None
         pids = json.loads(owner.stdout.readline())
-        assert len(pids) == (3 if start_method == "forkserver" else 2)
+        assert len(pids) == 3
         pidfds = open_pidfds(pids)
         assert pipe.read_text() == "hanging"
         owner.kill()
     assert still_running(pidfds) == set()
 
 
-def test_sigkill_of_the_owner_leaves_no_daemon_of_a_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("start_method", START_METHODS)
+def test_sigkill_of_the_owner_leaves_no_daemon_of_a_model(
+    start_method: str, tmp_path: Path
+) -> None:
     pipe, daemon = tmp_path / "pipe", tmp_path / "daemon"
     os.mkfifo(pipe)
-    with _start_program("worker_owner.py", "forkserver", str(pipe), str(daemon)) as owner:
+    with _start_program("worker_owner.py", start_method, str(pipe), str(daemon)) as owner:
         assert owner.stdout is not None
         pids = json.loads(owner.stdout.readline())
         pidfds = open_pidfds([*pids, int(daemon.read_text())])

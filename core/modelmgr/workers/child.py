@@ -1,8 +1,8 @@
 """The worker's side: takes one request after the other, answers it, and measures itself.
 
-Runs in the process that holds the model, forked by ``forkserver`` or started by itself. The main
-thread does everything; a model may have threads of its own. Whatever a loader or a model raises is
-an answer, never the end of the process. It imports no framework: loaders do.
+Runs in the process that holds the model, forked by ``forkserver`` or in a fresh interpreter. The
+main thread does everything; a model may have threads of its own. Whatever a loader or a model
+raises is an answer, never the end of the process. It imports no framework: loaders do.
 """
 
 from __future__ import annotations
@@ -41,12 +41,13 @@ _STAGES: dict[type[protocol.Request], Stage] = {
     protocol.Prepare: "loading",
     protocol.Load: "loading",
     protocol.Estimate: "estimating",
+    protocol.Close: "closing",
 }
 _BROKEN = 70  # EX_SOFTWARE: an error of ours, its traceback is in the output
 
 
 def main(arguments: list[str]) -> NoReturn:
-    """Be a worker that was started by itself. Arguments: the socket's descriptor, parent's pid."""
+    """Be a worker in a fresh interpreter. Arguments: the socket's descriptor, the server's pid."""
     allocator.use_policy("memory")  # before any framework is imported, or it comes too late
     status = _BROKEN
     try:
@@ -73,7 +74,7 @@ def run(connection: int, parent_pid: int) -> int:
     try:
         return _Child(Channel(end)).serve()
     finally:
-        end_children()  # nobody adopts those of a worker that was started by itself
+        end_children()
 
 
 def end_process(status: int) -> NoReturn:

@@ -25,7 +25,7 @@ from modelmgr.units import format_bytes
 from modelmgr.workers.loaders.exhaustion import is_out_of_memory
 from modelmgr.workers.loaders.messages import text_of, told
 
-Stage = Literal["loading", "running", "estimating"]
+Stage = Literal["loading", "running", "estimating", "closing"]
 
 _MAX_MESSAGE = 4_000
 _MAX_DETAILS = 64_000
@@ -33,11 +33,13 @@ _STAGE_ERROR: dict[Stage, type[WorkerError]] = {
     "loading": ModelLoadError,
     "running": InferenceError,
     "estimating": ModelLoadError,
+    "closing": InferenceError,
 }
 _SMALLER: dict[Stage, str] = {
     "loading": "a smaller model or dtype",
     "running": "a smaller batch, or a smaller model or dtype",
     "estimating": "a smaller model",
+    "closing": "a smaller model",
 }
 _WORKER_ERRORS: dict[str, type[WorkerError]] = {
     kind.__name__: kind for kind in (ModelLoadError, MissingPackageError, InferenceError)

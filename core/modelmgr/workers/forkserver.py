@@ -1,5 +1,7 @@
 """The forkserver: a process with the frameworks imported, which forks a worker when told to.
 
+One that imported nothing starts workers as interpreters of their own (``fresh``).
+
 Started by a fresh exec, so nothing of the user's process is inherited: no memory, no high-water
 mark, no thread, no CUDA context. It runs no model itself and starts no thread, so its forks are
 sound; BLAS libraries end their idle threads at a fork by themselves. It ends when its launcher
@@ -25,6 +27,7 @@ from typing import Any, NoReturn
 
 from modelmgr.devices.process_tree import child_pids
 from modelmgr.workers import allocator, child, process_control, server_protocol
+from modelmgr.workers.interpreter import become_python
 from modelmgr.workers.loaders.messages import told
 from modelmgr.workers.process_exit import end_children, reap
 from modelmgr.workers.refusals import explain, no_descriptor
@@ -134,7 +137,7 @@ class _Server:
         if pid == 0:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            self._become_worker(server_pid, connection, log)
+            self._become_worker(server_pid, connection, log, fresh=order.fresh)
         try:
             # Opened before anything is reaped, so it names this worker and no later process.
             pidfd = os.pidfd_open(pid)
@@ -161,7 +164,9 @@ class _Server:
         end_children(keep=(*self._own, *self._workers.values()))
         server_protocol.send(self._end, Exited(pid=pid, status=status))
 
-    def _become_worker(self, server_pid: int, connection: int, log: int) -> NoReturn:
+    def _become_worker(
+        self, server_pid: int, connection: int, log: int, *, fresh: bool
+    ) -> NoReturn:
         status = _CHILD_BROKEN
         try:
             process_control.redirect_output(log)
@@ -169,6 +174,8 @@ class _Server:
             self._selector.close()
             self._end.close()
             server_protocol.close_all([self._signalled, self._signal, *self._workers])
+            if fresh:
+                become_python("child", connection, server_pid)
             _draw_own_random_numbers()
             status = child.run(connection, server_pid)
         except BaseException:  # noqa: BLE001 - a worker must never go on as a second server

@@ -21,7 +21,7 @@ from typing import Literal, Self
 from modelmgr.errors import UsageError, WorkerError, WorkerTimeoutError
 from modelmgr.workers.loaders.registry import get_loader
 from modelmgr.workers.output_log import OutputLog
-from modelmgr.workers.process import WorkerProcess, spawn_worker
+from modelmgr.workers.process import WorkerProcess
 from modelmgr.workers.refusals import explain
 from modelmgr.workers.reports import EstimateReport
 from modelmgr.workers.server_process import ServerProcess
@@ -57,8 +57,9 @@ class WorkerLauncher:
     """Starts worker processes. Thread-safe; usable as a context manager.
 
     Args:
-        start_method: ``forkserver`` (frameworks imported once) or ``spawn`` (each worker by
-            itself, as a fresh interpreter).
+        start_method: ``forkserver`` (frameworks imported once) or ``spawn`` (each worker imports
+            them by itself, in a fresh interpreter; a server without any starts it and ends what it
+            leaves behind).
         answer_timeout_s: how long a new process may take to answer, seconds.
         preload_timeout_s: how long a forkserver may take to import its frameworks, seconds.
 
@@ -146,7 +147,7 @@ class WorkerLauncher:
                 raise _refusal(spec, error) from error
             try:
                 with theirs:
-                    process = self._start_process(spec, theirs, env, environment)
+                    process = self._start_process(spec, theirs, env)
             except BaseException:
                 ours.close()
                 raise
@@ -260,19 +261,19 @@ class WorkerLauncher:
         spec: ModelSpec,
         connection: socket.socket,
         env: Mapping[str, str] | None,
-        environment: Mapping[str, str],
     ) -> WorkerProcess:
         try:
             log = OutputLog()
         except OSError as error:
             raise _refusal(spec, error) from error
         try:
-            if self._start_method == "spawn":
-                return self._watcher.call(
-                    lambda: spawn_worker(self._watcher, connection, log, environment)
-                )
             server, _ = self._find_server(spec, env)
-            return server.fork(connection, log, timeout_s=self._answer_timeout_s)
+            return server.fork(
+                connection,
+                log,
+                timeout_s=self._answer_timeout_s,
+                fresh=self._start_method == "spawn",
+            )
         except OSError as error:
             log.close()
             raise _refusal(spec, error) from error
@@ -284,7 +285,8 @@ class WorkerLauncher:
         self, spec: ModelSpec, env: Mapping[str, str] | None
     ) -> tuple[ServerProcess, bool]:
         """Return the forkserver for a model, and whether it was started for this call."""
-        modules = tuple(get_loader(spec.loader).preload)
+        fresh = self._start_method == "spawn"
+        modules = () if fresh else tuple(get_loader(spec.loader).preload)
         key = (modules, tuple(sorted((env or {}).items())))
         with self._lock:
             slot = self._slots.setdefault(key, _Slot())

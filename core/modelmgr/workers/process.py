@@ -10,23 +10,13 @@ import contextlib
 import os
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 
-import modelmgr
+from modelmgr.workers.interpreter import python_command
 from modelmgr.workers.output_log import OutputLog
-from modelmgr.workers.process_exit import ExitStatus, kill_tree, reap
+from modelmgr.workers.process_exit import ExitStatus, kill_tree
 from modelmgr.workers.watcher import Watcher
-
-# -P: no stray file of the working directory may hide a module. The package's own folder comes
-# last, for where it was put on the parent's path by hand.
-_BOOTSTRAP = (
-    "import sys; sys.path.append(sys.argv[1]); "
-    "from modelmgr.workers.{module} import main; main(sys.argv[2:])"
-)
-_PACKAGE_FOLDER = str(Path(modelmgr.__file__).resolve().parent.parent)
 
 
 class WorkerProcess:
@@ -106,28 +96,6 @@ class WorkerProcess:
             self._watcher.remove(self.log)
 
 
-def spawn_worker(
-    watcher: Watcher, connection: socket.socket, log: OutputLog, environment: Mapping[str, str]
-) -> WorkerProcess:
-    """Start a worker by itself, with nothing preloaded; in the watcher's thread only.
-
-    Raises:
-        OSError: the system has no room for a further process.
-    """
-    started = start_python("child", connection, log, environment)
-    pidfd = open_pidfd(started)
-    process = WorkerProcess(watcher, started.pid, pidfd, log)
-
-    def react() -> None:
-        watcher.remove(pidfd)
-        status = reap(started.pid)
-        started.returncode = 0  # it was waited for here: Popen must not do so again
-        process.set_exited(status)
-
-    watcher.add(pidfd, react)
-    return process
-
-
 def open_pidfd(started: subprocess.Popen[bytes]) -> int:
     """Return a pidfd of a child; where there is room for none, end the child and raise OSError."""
     try:
@@ -148,10 +116,7 @@ def start_python(
     """
     descriptor = connection.fileno()
     return subprocess.Popen(  # noqa: S603 - this interpreter, our own module
-        [
-            *(sys.executable, "-P", "-c", _BOOTSTRAP.format(module=module)),
-            *(_PACKAGE_FOLDER, str(descriptor), str(os.getpid())),
-        ],
+        python_command(module, descriptor, os.getpid()),
         stdin=subprocess.DEVNULL,
         stdout=log.writing,
         stderr=log.writing,

@@ -107,14 +107,22 @@ class ServerProcess:
         """Whether it is gone: a further worker needs a new one."""
         return self._lost
 
-    def fork(self, connection: socket.socket, log: OutputLog, *, timeout_s: float) -> WorkerProcess:
+    def fork(
+        self, connection: socket.socket, log: OutputLog, *, timeout_s: float, fresh: bool = False
+    ) -> WorkerProcess:
         """Return a new worker process that has the socket and prints into the log.
+
+        Args:
+            connection: its end of the socket.
+            log: where it prints.
+            timeout_s: how long the server may take, seconds.
+            fresh: whether it becomes an interpreter of its own.
 
         Raises:
             WorkerError: the server is gone, or the system has no room for a further process.
         """
         future: Future[WorkerProcess] = Future()
-        self._watcher.call(lambda: self._order_fork(connection, log, future))
+        self._watcher.call(lambda: self._order_fork(connection, log, future, fresh=fresh))
         try:
             return future.result(timeout_s)
         except FutureTimeoutError:
@@ -163,7 +171,12 @@ class ServerProcess:
         self._watcher.add(self._end, self._react)
 
     def _order_fork(
-        self, connection: socket.socket, log: OutputLog, future: Future[WorkerProcess]
+        self,
+        connection: socket.socket,
+        log: OutputLog,
+        future: Future[WorkerProcess],
+        *,
+        fresh: bool,
     ) -> None:
         if self._lost:
             raise WorkerError(f"forkserver {self.pid} is gone", details=self._log.tail())
@@ -171,7 +184,9 @@ class ServerProcess:
         self._forks[self._serial] = (future, log)
         try:
             server_protocol.send(
-                self._end, Fork(serial=self._serial), [connection.fileno(), log.writing]
+                self._end,
+                Fork(serial=self._serial, fresh=fresh),
+                [connection.fileno(), log.writing],
             )
         except OSError as error:
             del self._forks[self._serial]

@@ -27,9 +27,13 @@ class Preload(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Fork(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Fork a worker; descriptors: its end of the socket, its end of the output pipe."""
+    """Fork a worker; descriptors: its end of the socket, its end of the output pipe.
+
+    A ``fresh`` one becomes an interpreter of its own, which inherits nothing of the server's.
+    """
 
     serial: int
+    fresh: bool = False
 
 
 class ServerReady(msgspec.Struct, frozen=True, kw_only=True, tag=True):
