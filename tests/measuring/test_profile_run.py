@@ -475,8 +475,34 @@ def test_a_close_that_hangs_is_noted_and_its_time_out_is_no_figure(tmp_path: Pat
     cost = outcome.database.models["a"]
     assert cost.error is None
     assert any("close() did not end" in note for note in cost.notes)
+    assert any("how long an unload takes is not known" in note for note in cost.notes)
     assert cost.unload is not None
     assert cost.unload.reclaim_ns is None
+
+
+@pytest.mark.parametrize(
+    ("action", "told"),
+    [
+        ("value_error", "its close() raised: closing 'a' failed: ValueError: the weights are"),
+        (
+            "sys_exit",
+            "its close() raised: closing 'a' failed: it ended the process with SystemExit",
+        ),
+        ("exit_3", "its process exited with status 3 during its close()"),
+        ("segfault", "its process was ended by SIGSEGV (11) during its close()"),
+        ("garbage", "its close() gave no answer"),
+    ],
+)
+def test_a_close_that_does_something_else_is_noted(tmp_path: Path, action: str, told: str) -> None:
+    outcome = profile_models(
+        [awkward("a", on_close=action)],
+        host(tmp_path / "costs.json", estimate=False),
+        RecordingObserver(),
+    )
+    cost = outcome.database.models["a"]
+    assert cost.error is None
+    assert [note for note in cost.notes if told in note]
+    assert cost.unload is not None
 
 
 def test_weights_that_a_loader_does_not_count_are_the_growth_over_its_load(

@@ -116,10 +116,10 @@ class WorkerCopy:
                 if ended_ns >= _CLOSE_TIMEOUT_S * NS_PER_S:
                     # The time is the time-out's, and no figure of the model's.
                     self.reclaim_ns = None
-                    self.note = (
-                        f"its close() did not end within {_CLOSE_TIMEOUT_S:g} s and its process "
-                        "was killed: how long an unload takes is not known"
-                    )
+                    self.note = "how long an unload takes is not known"
+                if self.worker.close_problem is not None:
+                    parts = (self.worker.close_problem, self.note)
+                    self.note = ": ".join(part for part in parts if part is not None)
             finally:
                 self._forget()
 

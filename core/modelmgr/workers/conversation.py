@@ -74,12 +74,21 @@ class Conversation:
         self._closed_ns: int | None = None
         self._killed = False
         self._broken: str | None = None
+        self._close_problem: str | None = None
         self._oom_kills = kernel_oom_kills()
 
     @property
     def alive(self) -> bool:
         """Whether the process runs."""
         return self._process.status is None
+
+    @property
+    def close_problem(self) -> str | None:
+        """What the model did at its end instead of closing, None where it closed (or was killed).
+
+        Known once ``close`` has returned.
+        """
+        return self._close_problem
 
     def next_id(self) -> int:
         """Return an id that no request had."""
@@ -106,13 +115,18 @@ class Conversation:
             started_ns = time.monotonic_ns()
             deadline = time.monotonic() + timeout_s
             asked = self.alive and self._broken is None and self._lock.acquire(timeout=timeout_s)
+            silent = False
             if asked:
                 try:
-                    self._ask_to_end(deadline)
+                    silent = not self._ask_to_end(deadline)
                 finally:
                     self._lock.release()
             left_s = max(0.0, deadline - time.monotonic()) if asked else 0.0
             if self._process.wait(left_s) is None:
+                if asked:
+                    self._close_problem = (
+                        f"its close() did not end within {timeout_s:g} s and its process was killed"
+                    )
                 self.kill()
                 if self._process.wait(_KILL_S) is None:
                     raise WorkerTimeoutError(
@@ -120,7 +134,11 @@ class Conversation:
                         f"{_KILL_S:g} s (is it waiting for a disk or a driver?)",
                         pid=self._process.pid,
                     )
+            if silent and self._close_problem is None and not self._killed:
+                self._close_problem = f"its process {self._process.status} during its close()"
             closed_ns = time.monotonic_ns() - started_ns
+            if self._close_problem is not None:
+                _LOG.warning("%s: %s", self.name, self._close_problem)
             with self._lock:  # a request in another thread ends now, for its process has
                 self._closed_ns = closed_ns
                 self._channel.close()
@@ -212,15 +230,21 @@ class Conversation:
         if all(descriptor == self._process.pidfd for descriptor, _ in ready):
             raise EOFError("the process ended")
 
-    def _ask_to_end(self, deadline: float) -> None:
+    def _ask_to_end(self, deadline: float) -> bool:
+        """Ask for a clean end; return whether there was an answer."""
         self._deadline = deadline
         try:
             self._channel.send(protocol.Close(id=self.next_id()))
             reply, _ = self._channel.receive_reply()
-        except (_Expired, EOFError, OSError, WorkerProtocolError):
-            return
+        except (_Expired, EOFError, OSError):
+            return False
+        except WorkerProtocolError as error:
+            self._close_problem = f"its close() gave no answer: {error}"
+            self._kill_and_wait()
+            return True
         if isinstance(reply, protocol.Failed):
-            _LOG.warning("%s: close() raised: %s", self.name, self._revive(reply))
+            self._close_problem = f"its close() raised: {self._revive(reply)}"
+        return True
 
     def _revive(self, reply: protocol.Failed) -> ModelmgrError:
         return revive(reply.failure, pid=self._process.pid, output=self._process.log.tail())

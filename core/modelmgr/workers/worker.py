@@ -69,6 +69,11 @@ class Worker:
         request = protocol.Prepare(id=self._talk.next_id())
         self._talk.ask(request, protocol.Prepared, timeout_s, "loading")
 
+    @property
+    def close_problem(self) -> str | None:
+        """What the model did instead of closing, in words; known once ``close`` has returned."""
+        return self._talk.close_problem
+
     def load(self, *, timeout_s: float | None) -> LoadReport:
         """Load the model.
 
@@ -216,7 +221,8 @@ class Worker:
     def close(self, *, timeout_s: float = CLOSE_TIMEOUT_S) -> int:
         """Free the model and end the process: by asking, then by SIGKILL.
 
-        What a model's own ``close`` raises is logged. A second call does nothing.
+        What a model's own ``close`` raises is logged, and in ``close_problem``. A second call does
+        nothing.
 
         Args:
             timeout_s: how long to ask, and to wait for a request in progress, seconds.
