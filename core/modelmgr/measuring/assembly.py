@@ -14,6 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from modelmgr.errors import MeasurementError, ModelmgrError
+from modelmgr.measuring.leak import worst_leak
 from modelmgr.measuring.ledger import combine_ledgers, repeat_ledger
 from modelmgr.measuring.samples import RepeatSample
 from modelmgr.measuring.summary import summarise_bytes, summarise_duration
@@ -72,7 +73,13 @@ def assemble_cost(
     second = _bytes(_known(sample.second_copy_bytes for sample in samples), evidence.resident)
     reclaims = _known(sample.reclaim_ns for sample in samples)
     residues = _known(sample.residue_bytes for sample in samples)
-    all_notes = (*evidence.notes, *itertools.chain(*(sample.notes for sample in samples)), *notes)
+    leak = worst_leak([sample.leak for sample in samples])
+    all_notes = (
+        *(() if leak is None else (str(leak),)),
+        *evidence.notes,
+        *itertools.chain(*(sample.notes for sample in samples)),
+        *notes,
+    )
     return ModelCost(
         initial_estimate_bytes=max(*peaks, peak.value, *(peak.interval_95 or ())),
         resident_bytes=_bytes(

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from modelmgr.errors import WorkerTimeoutError
 from modelmgr.measuring.gauges import Gauge, RunFigures
+from modelmgr.measuring.leak import RunGrowth, find_leak
 from modelmgr.measuring.plan import ModelPlan
 from modelmgr.measuring.samples import RepeatSample, ShapeSample, with_descendants
 from modelmgr.measuring.stability import batches_still_needed
@@ -75,6 +76,7 @@ def measure_copy(
     resident_bytes, runtime_bytes = load.loaded_bytes, load.start_bytes
     held: list[tuple[int, int]] = [(load.descendant_bytes, load.report.descendants)]
     shapes: list[ShapeSample] = []
+    done: list[RunFigures] = []
     for dims in plan.shapes:
         step(plan.shape_step(dims, "memory", repeat))
         run = gauge.run(
@@ -86,7 +88,7 @@ def measure_copy(
             seed=seed,
             timeout_s=deadline.remaining_s(),
         )
-        held.append((run.descendant_bytes, run.report.descendants))
+        done.append(run)
         if not shapes:
             rest = gauge.rest(worker, load)
             resident_bytes, runtime_bytes = rest.resident_bytes, rest.runtime_bytes
@@ -100,7 +102,8 @@ def measure_copy(
     for position, shape in enumerate(shapes):
         step(plan.shape_step(shape.dims, "latency", repeat))
         shapes[position], runs = _with_latency(shape, copy, gauge, seed=seed, deadline=deadline)
-        held += ((run.descendant_bytes, run.report.descendants) for run in runs)
+        done += runs
+    held += ((run.descendant_bytes, run.report.descendants) for run in done)
     report = load.report
     weights_bytes = report.weights_bytes
     notes: tuple[str, ...] = ()
@@ -118,9 +121,18 @@ def measure_copy(
         shapes=tuple(shapes),
         fingerprint=report.fingerprint,
         packages=report.packages,
+        leak=find_leak([_growth(run) for run in done]),
     )
     held_bytes, processes = max(held)
     return with_descendants(sample, processes=processes, held_bytes=held_bytes)
+
+
+def _growth(run: RunFigures) -> RunGrowth:
+    report = run.report
+    return RunGrowth(
+        batches=len(report.latencies_ns),
+        grown_bytes=report.after.anon_bytes - report.before.anon_bytes,
+    )
 
 
 def _with_latency(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from modelmgr.measuring.leak import Leak
+
 
 class ShapeSample(msgspec.Struct, frozen=True, kw_only=True):
     """One shape in one process.
@@ -50,6 +52,7 @@ class RepeatSample(msgspec.Struct, frozen=True, kw_only=True):
         descendant_bytes: the most that they held in any sample; part of every figure above but
             ``runtime_bytes``, ``weights_bytes`` and the shapes' activations.
         residue_bytes: the device's use after the unload above the use before the load.
+        leak: how its memory grew with every batch, None where it did not.
         second_copy_bytes: what a second copy took while this one was held.
         fingerprint: of the model, as the loader gives it.
         packages: versions that matter to the figures.
@@ -66,6 +69,7 @@ class RepeatSample(msgspec.Struct, frozen=True, kw_only=True):
     descendants: int = 0
     descendant_bytes: int = 0
     reclaim_ns: int | None = None
+    leak: Leak | None = None
     residue_bytes: int | None = None
     second_copy_bytes: int | None = None
     fingerprint: str | None = None
