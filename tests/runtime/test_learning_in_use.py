@@ -462,7 +462,7 @@ def test_an_estimator_that_fails_does_not_end_the_watch() -> None:
             *,
             resident_bytes: int | None = None,
         ) -> None:
-            raise OSError("no disk")
+            raise OSError(f"no disk for {loaded}, {active}, {peak_bytes}, {resident_bytes}")
 
     traffic = Traffic(COSTS, learner_for(Broken()))
     traffic.serve(10)

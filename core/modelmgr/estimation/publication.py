@@ -30,6 +30,10 @@ INTERVAL_PROBABILITY = 0.975  # each side of the 95 % interval
 # A figure that is no better known than this is no figure.
 _WORTHLESS_SHARE = 0.5  # of the figure itself,
 _WORTHLESS_OF_LARGEST = 0.01  # unless that is small among what the device holds
+# Of the median absolute deviation against the standard deviation (normal distribution). As Student's
+# degrees it gives a figure that 0.6 to 2.3 % of next runs exceed (200,000 draws; 5 to 15 runs), 6 %
+# after 3.
+_MAD_EFFICIENCY = 0.37
 _REFINEMENT = 3.0  # standard deviations of the earlier figure: a later one of the same costs
 
 
@@ -67,7 +71,8 @@ def from_isolation(samples: IsolationSamples) -> Published:
     side = normal_quantile(INTERVAL_PROBABILITY) * peak.sd
     upper = peak.value + normal_quantile(UPPER_PROBABILITY) * peak.sd
     if peak.spread > 0.0:
-        wide = student_quantile(UPPER_PROBABILITY, peak.samples - 1)
+        degrees = max(_MAD_EFFICIENCY * (peak.samples - 1), 2.0)
+        wide = student_quantile(UPPER_PROBABILITY, degrees)
         upper = max(upper, peak.value + wide * (peak.sd**2 + peak.spread**2) ** 0.5)
     return Published(
         True,
