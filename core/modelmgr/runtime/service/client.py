@@ -147,8 +147,7 @@ class RemoteManager:
     def _acquire(self, request: messages.Acquire) -> RemoteLease:
         link = self._link
         wait_s = None if request.default_timeout else request.timeout_s
-        granted, parcel = link.ask_patiently(request, messages.Granted, timeout_s=wait_s)
-        parcel.close()
+        granted = link.wait_for_lease(request, timeout_s=wait_s)
         return RemoteLease(link, request.tag, granted)
 
     def acquire_model(self, tag: str, loader_func: ModelSpec | None = None) -> RemoteModel:

@@ -42,7 +42,7 @@ class HolderWatch:
     def unwatch(self, descriptor: int) -> None:
         """Forget a descriptor; harmless where it is not watched."""
         with self._lock:
-            if self._watched.pop(descriptor, None) is not None:
+            if self._watched.pop(descriptor, None) is not None and not self._epoll.closed:
                 self._epoll.unregister(descriptor)
 
     def stop(self) -> None:

@@ -36,7 +36,10 @@ _ANSWER_TIMEOUT_S = 60.0
 """How long a server may take to answer what it need not wait for."""
 _FRAME_TIMEOUT_S = 30.0
 _FAREWELL_MS = 200  # a killed process's descriptors are closed one after another
-_KEPT_FOR_SHORT = 2  # connections that no request which may wait can take
+# Waits for leases must neither keep a call from its connection nor a release: what they wait for may
+# be what this very process holds.
+_KEPT_FOR_SHORT = 2
+_SHARE_FOR_CALLS = 3  # one of so many
 
 
 class Link:
@@ -65,7 +68,10 @@ class Link:
         self.epoch = welcome.epoch
         self.server_pid = welcome.pid
         self._short = threading.BoundedSemaphore(_KEPT_FOR_SHORT)
-        self._long = threading.BoundedSemaphore(welcome.connections - 1 - _KEPT_FOR_SHORT)
+        left = welcome.connections - 1 - _KEPT_FOR_SHORT
+        calls = max(1, left // _SHARE_FOR_CALLS)
+        self._calls = threading.BoundedSemaphore(calls)
+        self._waits = threading.BoundedSemaphore(max(1, left - calls))
         _LINKS.add(self)
 
     def ask(
@@ -85,40 +91,49 @@ class Link:
         parcel.close()
         return self._check(reply, expected)
 
-    def ask_patiently(
+    def wait_for_lease(
+        self, request: messages.Acquire, *, timeout_s: float | None
+    ) -> messages.Granted:
+        """Return what is granted, however long that takes.
+
+        Args:
+            request: what to ask.
+            timeout_s: how long to wait for a connection to ask on.
+
+        Raises:
+            AcquireTimeoutError: too many threads wait already, or what the server said.
+            ServiceLostError, ModelmgrError: as ``ask``.
+        """
+        if not self._waits.acquire(timeout=timeout_s):
+            raise AcquireTimeoutError(
+                f"Timeout waiting to acquire model: {request.tag!r}, as all of this process's "
+                "connections to the server are waiting"
+            )
+        try:
+            reply, parcel = self._exchange(request, (), patience_s=None)
+        finally:
+            self._waits.release()
+        parcel.close()
+        return self._check(reply, messages.Granted)
+
+    def call(
         self,
         request: messages.Request,
         expected: type[_Reply],
         buffers: Sequence[memoryview] = (),
-        *,
-        timeout_s: float | None = None,
     ) -> tuple[_Reply, parcels.Parcel]:
-        """Return the answer to a request that may take any time, and the parcel, to be closed.
-
-        Args:
-            request: what to ask.
-            expected: the type of the answer.
-            buffers: what goes with the request.
-            timeout_s: how long to wait for a connection to ask on.
+        """Return the answer of a model, however long it takes, and the parcel, to be closed.
 
         Raises:
-            AcquireTimeoutError: too many threads ask already.
             ServiceLostError, ModelmgrError: as ``ask``.
         """
-        if not self._long.acquire(timeout=-1 if timeout_s is None else max(0.0, timeout_s)):
-            raise AcquireTimeoutError(
-                "Timeout waiting to acquire model: all of this process's connections to the server "
-                "are waiting"
-            )
-        try:
+        with self._calls:
             reply, parcel = self._exchange(request, buffers, patience_s=None)
-            try:
-                return self._check(reply, expected), parcel
-            except BaseException:
-                parcel.close()
-                raise
-        finally:
-            self._long.release()
+        try:
+            return self._check(reply, expected), parcel
+        except BaseException:
+            parcel.close()
+            raise
 
     def close(self) -> None:
         """End the session; the server takes back what it holds. A second call does nothing."""

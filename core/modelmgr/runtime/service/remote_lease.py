@@ -74,7 +74,7 @@ class RemoteModel:
             timeout_s=timeout_s,
             **arrays_of(buffers),
         )
-        reply, parcel = self._link.ask_patiently(request, messages.Outputs, buffers)
+        reply, parcel = self._link.call(request, messages.Outputs, buffers)
         try:
             return payload.decode(reply.tree, parcel.copies(reply.inline, reply.shared))
         except WorkerProtocolError as error:
@@ -105,7 +105,7 @@ class RemoteModel:
             seed=seed,
             timeout_s=timeout_s,
         )
-        reply, parcel = self._link.ask_patiently(request, messages.ShapeDone)
+        reply, parcel = self._link.call(request, messages.ShapeDone)
         parcel.close()
         return reply.report
 

@@ -66,7 +66,8 @@ class ServiceServer:
         load_timeout_s: how long a load may take, None for no limit.
         env: more environment for the workers.
         max_connections: of all clients together.
-        max_connections_per_client: a client needs one, and one for each request at a time.
+        max_connections_per_client: a client needs one, and one for each request at a time; about
+            two thirds are for threads that wait.
         frame_timeout_s: how slow a client may be in the middle of a message, or in greeting.
 
     Raises:
@@ -91,10 +92,10 @@ class ServiceServer:
         max_connections_per_client: int = 128,
         frame_timeout_s: float = _FRAME_TIMEOUT_S,
     ) -> None:
-        if max_connections_per_client < 3 or max_connections < max_connections_per_client:
+        if max_connections_per_client < 5 or max_connections < max_connections_per_client:
             raise UsageError(
                 f"{max_connections} connections, {max_connections_per_client} for a client: a "
-                "client needs three, and all together no fewer than one"
+                "client needs five, and all together no fewer than one"
             )
         self.epoch = secrets.token_hex(_EPOCH_BYTES)
         self._manager = manager
@@ -302,14 +303,12 @@ class ServiceServer:
             name=f"modelmgr-reclaim-{session.pid}",
             daemon=True,
         )
-        with self._lock:
-            self._clearing.add(thread)
         try:
-            thread.start()
+            with self._lock:
+                thread.start()
+                self._clearing.add(thread)
         except RuntimeError:  # no further thread can be had
             self._reclaim(session, holdings)
-            with self._lock:
-                self._clearing.discard(thread)
 
     def _reclaim(self, session: Session, holdings: tuple[Holding, ...]) -> None:
         try:
@@ -372,11 +371,11 @@ class ServiceServer:
             connection.cut()
         for _, thread in left:
             thread.join()
+        self._watch.stop()  # what it has begun to clear up is in the set from here on
         with self._lock:
             clearing = list(self._clearing)
         for thread in clearing:
             thread.join()
-        self._watch.stop()
         self._place.close()
 
     def _close_elsewhere(self, timeout: float | None) -> None:
