@@ -50,7 +50,7 @@ class DecisionLog:
         self._hash = hashlib.sha256()
         self._write = write
 
-    def grant(
+    def grant(  # noqa: PLR0917 - an action's fields, in their order
         self,
         at_ns: int,
         action_id: int,
@@ -66,12 +66,13 @@ class DecisionLog:
         lines.append(
             f'{{"at_ns":{at_ns},"action_id":{action_id},"action":"grant","ticket":{ticket},'
             f'"tag":{self._tags.get(tag) or self._text(tag)},"copy":{copy},'
-            f'"device":{self._devices[device]},"lease":{lease},"hit":{"true" if hit else "false"}}}\n'
+            f'"device":{self._devices[device]},"lease":{lease},'
+            f'"hit":{"true" if hit else "false"}}}\n'
         )
         if len(lines) >= _LINES_AT_ONCE:
             self.flush()
 
-    def start_load(
+    def start_load(  # noqa: PLR0917 - an action's fields, in their order
         self,
         at_ns: int,
         action_id: int,
@@ -89,7 +90,7 @@ class DecisionLog:
             f'"reserved_bytes":{reserved_bytes},"isolated":{"true" if isolated else "false"}}}\n'
         )
 
-    def start_unload(
+    def start_unload(  # noqa: PLR0917 - an action's fields, in their order
         self,
         at_ns: int,
         action_id: int,
@@ -110,7 +111,7 @@ class DecisionLog:
             f'"chosen":[{",".join(map(str, chosen))}]}}\n'
         )
 
-    def reject(
+    def reject(  # noqa: PLR0917 - an action's fields, in their order
         self, at_ns: int, action_id: int, ticket: int, tag: str, refusal: str, message: str
     ) -> None:
         """Note that a ticket ended without a copy."""

@@ -43,6 +43,7 @@ class VirtualModel:
         unload_times: how long unloads take.
         trusted: what the scheduler believes of it covers the truth.
         waits: of its requests that were given a copy.
+        note_wait: adds one to them.
         requests: that came.
         hits: that were given a copy that was loaded already.
         loads: that ended well.
@@ -56,6 +57,7 @@ class VirtualModel:
         "load_times",
         "loading_bytes",
         "loads",
+        "note_wait",
         "priority",
         "requests",
         "resident_bytes",
@@ -82,6 +84,7 @@ class VirtualModel:
         self.unload_times = Drawn(make_sampler(cost.unload, open_stream(seed, "unload", tag)))
         self.trusted = False
         self.waits = Durations()
+        self.note_wait = self.waits.buffer.append
         self.requests = 0
         self.hits = 0
         self.loads = 0
@@ -113,8 +116,8 @@ class VirtualCopy:
         end_serial: of the event that does, so that a fault can end it sooner or later.
         late_ns: how long after its unload the memory comes back; 0 for at once.
         leaving: its unload was ordered.
-        had_bytes: what it had, and did not suffice, when it ran out of memory; None where it never
-            did.
+        reserved_bytes: what was set aside for its load.
+        second_try: its request ran out of memory with another copy before.
     """
 
     __slots__ = (
@@ -124,7 +127,6 @@ class VirtualCopy:
         "ends_ns",
         "failure",
         "granted_ns",
-        "had_bytes",
         "job",
         "late_ns",
         "lease",
@@ -134,6 +136,8 @@ class VirtualCopy:
         "measured",
         "model",
         "number",
+        "reserved_bytes",
+        "second_try",
         "taken_bytes",
     )
 
@@ -156,4 +160,5 @@ class VirtualCopy:
         self.end_serial = 0
         self.late_ns = 0
         self.leaving = False
-        self.had_bytes: int | None = None
+        self.reserved_bytes = 0
+        self.second_try = False

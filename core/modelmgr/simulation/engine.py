@@ -21,15 +21,16 @@ from modelmgr.simulation.copies import VirtualCopy
 from modelmgr.simulation.striking import schedule_faults, strike, undo
 from modelmgr.simulation.world import (
     ASKED,
-    COPY_DIES,
     FAULT,
     FAULT_ENDS,
+    FOUND_DEAD,
     LOAD_ENDS,
     MEMORY_BACK,
     NEVER,
     POLL,
     PROGRESSING,
     RELEASE,
+    RUNS_OUT,
     UNLOAD_ENDS,
     Event,
     World,
@@ -38,6 +39,9 @@ from modelmgr.workload.raw_requests import RawRequest
 
 _ROUNDS_BETWEEN_LOOKS = 8_192
 """Events between two calls of ``progress`` and ``stop``: 30 to 100 ms of a simulation's time."""
+
+_NO_MORE: RawRequest = (NEVER, 0, 0, -1, -1)
+_LOOKS = frozenset({POLL, FAULT})
 
 Progress = Callable[[int, int], object]
 """Is told the simulated time, nanoseconds, and how many requests came so far."""
@@ -81,23 +85,21 @@ class Engine:
         self._cancel_the_rest()
         return finished
 
-    def _loop(self) -> bool:  # noqa: C901, PLR0912, PLR0915, PLR0914 - see the module
+    def _loop(self) -> bool:  # noqa: PLR0912, PLR0915 - see the module
         world = self._world
         heap, pending, models = world.heap, world.pending, world.models
-        absorb, learn, note_served = world.absorb, world.measure_first_job, world.note_served
+        granted, ask, absorb = world.granted, world.ask, world.absorb
         keeps_schedule = world.schedule is not None
         scheduler = world.scheduler
-        request, release, has_idle = scheduler.request, scheduler.release, scheduler.has_idle
+        hit, release = scheduler.hit, scheduler.release
         next_deadline_ns, deadline = scheduler.next_deadline_ns, scheduler.deadline
-        timeout_ns = NEVER if world.timeout_ns is None else world.timeout_ns
-        forever = world.timeout_ns is None
         latency = world.latencies.buffer.append
         check = self._check
         looking = _ROUNDS_BETWEEN_LOOKS
         arrivals = self._arrivals
-        arrival = next(arrivals, None)
-        arrival_ns = NEVER if arrival is None else arrival[0]
-        self._traffic_over = arrival is None
+        arrival = next(arrivals, _NO_MORE)
+        arrival_ns = arrival[0]
+        self._traffic_over = arrival is _NO_MORE
         while True:
             event_ns = heap[0][0]
             due_ns = next_deadline_ns()
@@ -124,9 +126,9 @@ class Engine:
                     latency(now_ns - job[0])
                     world.completed += 1
                     if keeps_schedule:
-                        note_served(copy, now_ns)
+                        world.note_served(copy, now_ns)
                     if copy.measured:
-                        learn(copy, now_ns)
+                        world.measure_first_job(copy, now_ns)
                     copy.lease = 0
                     copy.job = None
                     actions = release(copy.number, more, now_ns)
@@ -138,7 +140,7 @@ class Engine:
                 elif kind == ASKED:
                     if world.total < self._most:
                         self._ask(what, now_ns)
-                elif kind == POLL or kind == FAULT:
+                elif kind in _LOOKS:
                     if not self._look(kind, what, now_ns):
                         return True
                 else:
@@ -148,26 +150,18 @@ class Engine:
                 model = models[arrival[1]]
                 model.requests += 1
                 world.total += 1
-                if world.unquiet and not has_idle(model.tag):
-                    world.read_all(now_ns)
-                num, actions = request(
-                    model.tag,
-                    now_ns,
-                    priority=model.priority,
-                    deadline_ns=None if forever else now_ns + timeout_ns,
-                    own_process=True,
-                )
-                pending[num] = arrival
-                absorb(actions, now_ns)
-                if pending and not self._polling:
-                    self._start_polling(now_ns)
-                world.ended_ns = now_ns
-                arrival = next(arrivals, None)
-                if arrival is None:
-                    arrival_ns = NEVER
-                    self._traffic_over = True
+                grant = hit(model.tag, now_ns)
+                if grant is not None:
+                    granted(grant, arrival, now_ns)
                 else:
-                    arrival_ns = arrival[0]
+                    ask(arrival, now_ns)
+                    if pending and not self._polling:
+                        self._start_polling(now_ns)
+                world.ended_ns = now_ns
+                arrival = next(arrivals, _NO_MORE)
+                arrival_ns = arrival[0]
+                if arrival is _NO_MORE:
+                    self._traffic_over = True
             if check:
                 world.check_valid()
             looking -= 1
@@ -200,13 +194,12 @@ class Engine:
             world.load_ends(what, now_ns)
         elif kind == UNLOAD_ENDS:
             world.unload_ends(what, now_ns)
-        elif kind == COPY_DIES:
-            if what.lease != more:
-                return
-            if what.dead:
+        elif kind == FOUND_DEAD:
+            if what.lease == more:
                 world.granted_dead(what, now_ns)
-            else:
-                world.clear_away(what, now_ns)
+        elif kind == RUNS_OUT:
+            if what.lease == more:
+                world.runs_out(what, now_ns)
         elif kind == MEMORY_BACK:
             world.memory_back(what, now_ns)
         elif kind == FAULT_ENDS:
@@ -258,9 +251,9 @@ class Engine:
             return False
         if any(kind in PROGRESSING or kind == FAULT_ENDS for _, _, kind, _, _ in world.heap):
             return False
+        faults = world.armed.faults
         coming = any(
-            kind == FAULT and not world.armed.faults[what].rate_per_s
-            for _, _, kind, what, _ in world.heap
+            event[2] == FAULT and not faults[int(event[3])].rate_per_s for event in world.heap
         )
         return not (coming and world.pending)
 

@@ -84,7 +84,7 @@ def _spoil_a_load(world: World, number: int, fault: Fault, now_ns: int) -> None:
         running = world.armed.pick(number, [copy for copy in copies if copy.lease])
         if running is not None:
             running.device.oom_events += 1
-            world.worker_dies(running, now_ns)
+            world.runs_out(running, now_ns)
             return
     world.armed.lie_in_wait(fault, now_ns)
 
@@ -122,5 +122,3 @@ def _copies(world: World, fault: Fault) -> list[VirtualCopy]:
         for copy in world.copies.values()
         if concerns(fault, copy.model.tag, copy.device.name) and not copy.leaving and not copy.dead
     ]
-
-

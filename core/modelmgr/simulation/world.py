@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from heapq import heappush
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ from modelmgr.simulation.device import VirtualDevice
 from modelmgr.simulation.faults import OUT_OF_MEMORY, ArmedFaults
 from modelmgr.simulation.metrics import EXACT_SAMPLES, Durations
 from modelmgr.units import MIB
+from modelmgr.workload.policy_plugins import find_policy
 from modelmgr.workload.raw_requests import NOBODY, RawRequest
 from modelmgr.workload.requests import RequestSource
 from modelmgr.workload.scenario import BelievedCost, Scenario
@@ -39,18 +41,21 @@ RELEASE = 0  # a job ends: copy, lease
 LOAD_ENDS = 1  # copy
 UNLOAD_ENDS = 2  # copy
 ASKED = 3  # a closed loop's user asks again: raw request
-COPY_DIES = 4  # a copy ran out of memory, or was found dead when it was granted: copy, lease
-MEMORY_BACK = 5  # late memory is free at last: copy
-FAULT = 6  # number of the fault
-FAULT_ENDS = 7  # what undoes it
-POLL = 8  # look at the devices while somebody waits
+FOUND_DEAD = 4  # a copy's process had died before it was granted: copy, lease
+RUNS_OUT = 5  # a copy in use runs out of memory: copy, lease
+MEMORY_BACK = 6  # late memory is free at last: copy
+FAULT = 7  # number of the fault
+FAULT_ENDS = 8  # device, (fault, bytes)
+POLL = 9  # look at the devices while somebody waits
 NEVER = 2**63 - 1
 """A time after everything."""
 
-PROGRESSING = frozenset({RELEASE, LOAD_ENDS, UNLOAD_ENDS, ASKED, COPY_DIES, MEMORY_BACK})
+PROGRESSING = frozenset({RELEASE, LOAD_ENDS, UNLOAD_ENDS, ASKED, FOUND_DEAD, RUNS_OUT, MEMORY_BACK})
 """Events that come from a request or a load under way, or bring a new one."""
 
 EVICTIONS_KEPT = 1_000
+# As runtime.manager has it.
+_MORE_AFTER_OUT_OF_MEMORY = 1.25
 _EVICTED_FOR = frozenset({"make-room", "isolation"})
 
 Event = tuple[int, int, int, Any, Any]
@@ -92,7 +97,7 @@ class World:
         self.scheduler = Scheduler(
             [(d.name, d.total_bytes, d.limit_bytes) for d in scenario.devices],
             SchedulerSettings(
-                policy=options.policy,
+                policy=find_policy(options.policy),
                 isolation=options.isolation,
                 max_bypass=options.max_bypass,
                 min_copies=options.min_copies,
@@ -109,6 +114,7 @@ class World:
         self.source = RequestSource(scenario)
         self.copies: dict[int, VirtualCopy] = {}
         self.pending: dict[int, RawRequest] = {}
+        self.second_tries: set[int] = set()
         self.heap: list[Event] = [(NEVER, 0, POLL, None, None)]
         self.next_serial = itertools.count(1).__next__
         self.armed = ArmedFaults(scenario.faults, scenario.seed)
@@ -145,69 +151,48 @@ class World:
     def absorb(self, actions: Iterable[Action], now_ns: int) -> None:
         """Carry out what the scheduler ordered."""
         for action in actions:
-            if type(action) is Grant:
-                self.log.grant(
-                    now_ns,
-                    action.action_id,
-                    action.ticket_num,
-                    action.tag,
-                    action.copy,
-                    action.device,
-                    action.lease,
-                    action.hit,
-                )
-                job = self.pending.pop(action.ticket_num)
-                copy = self.copies[action.copy]
-                copy.lease = action.lease
-                copy.job = job
-                copy.granted_ns = now_ns
-                model = copy.model
-                if copy.dead:
-                    self.push(now_ns, COPY_DIES, copy, action.lease)
-                    continue
-                if action.hit:
-                    model.hits += 1
-                model.waits.buffer.append(now_ns - job[0])
-                extra = model.extra_bytes
-                if not extra or copy.device.take(extra, now_ns):
-                    copy.taken_bytes += extra
-                    heappush(
-                        self.heap,
-                        (now_ns + job[2], self.next_serial(), RELEASE, copy, action.lease),
-                    )
-                else:
-                    free = copy.device.total_bytes - copy.device.used_bytes
-                    copy.had_bytes = copy.taken_bytes + free
-                    self.push(now_ns, COPY_DIES, copy, action.lease)
-            elif type(action) is StartLoad:
+            if isinstance(action, Grant):
+                self.granted(action, self.pending.pop(action.ticket_num), now_ns)
+            elif isinstance(action, StartLoad):
                 self._start_load(action, now_ns)
-            elif type(action) is StartUnload:
+            elif isinstance(action, StartUnload):
                 self._start_unload(action, now_ns)
             else:
-                self.log.reject(
-                    now_ns,
-                    action.action_id,
-                    action.ticket_num,
-                    action.tag,
-                    action.refusal.value,
-                    action.message,
-                )
-                self._refused(action.refusal, self.pending.pop(action.ticket_num), now_ns)
+                action_id, ticket_num, tag, refusal, message = action
+                self.log.reject(now_ns, action_id, ticket_num, tag, refusal.value, message)
+                self._refused(refusal, self.pending.pop(ticket_num), now_ns)
+
+    def granted(self, grant: Grant, job: RawRequest, now_ns: int) -> None:
+        """Let a request have its copy: its job runs for as long as was drawn for it."""
+        action_id, ticket_num, tag, number, device, lease, hit = grant
+        self.log.grant(now_ns, action_id, ticket_num, tag, number, device, lease, hit)
+        copy = self.copies[number]
+        copy.lease = lease
+        copy.job = job
+        copy.granted_ns = now_ns
+        if copy.dead:
+            self.push(now_ns, FOUND_DEAD, copy, lease)
+            return
+        model = copy.model
+        if hit:
+            model.hits += 1
+        if self.second_tries:
+            copy.second_try = ticket_num in self.second_tries
+        model.note_wait(now_ns - job[0])
+        extra = model.extra_bytes
+        if extra:
+            if not copy.device.take(extra, now_ns):
+                self.push(now_ns, RUNS_OUT, copy, lease)
+                return
+            copy.taken_bytes += extra
+        heappush(self.heap, (now_ns + job[2], self.next_serial(), RELEASE, copy, lease))
 
     def _start_load(self, load: StartLoad, now_ns: int) -> None:
-        self.log.start_load(
-            now_ns,
-            load.action_id,
-            load.ticket_num,
-            load.tag,
-            load.copy,
-            load.device,
-            load.reserved_bytes,
-            load.isolated,
-        )
+        self.log.start_load(now_ns, *load)
         model, device = self.model_of[load.tag], self.devices[load.device]
         copy = VirtualCopy(load.copy, model, device, measured=load.isolated)
         self.copies[load.copy] = copy
+        copy.reserved_bytes = load.reserved_bytes
         copy.load_ns = model.load_times.take()
         takes_ns, failure = self.armed.on_load(load.tag, device.name, copy.load_ns, now_ns)
         copy.load_ns = takes_ns
@@ -221,7 +206,6 @@ class World:
             # Weights come in evenly, so on average it is half-way that no more fit.
             failure = OUT_OF_MEMORY
             takes_ns //= 2
-            copy.had_bytes = device.total_bytes - device.used_bytes
         self.end_load_at(copy, now_ns + takes_ns, failure)
         if not model.trusted:
             self._update_quiet()
@@ -246,7 +230,8 @@ class World:
             self.failed_loads += 1
             del self.copies[copy.number]
             self._free(copy, now_ns)
-            self._learn_shortage(copy, now_ns)
+            if failure == OUT_OF_MEMORY:
+                self._raise_costs(model, copy.reserved_bytes, now_ns)
             self.absorb(
                 self.scheduler.load_failed(
                     copy.number, now_ns, failure, out_of_memory=failure == OUT_OF_MEMORY
@@ -353,10 +338,28 @@ class World:
         """Tell that a copy's process died."""
         self._free(copy, now_ns)
         self.job_lost(copy, now_ns)
-        self._learn_shortage(copy, now_ns)
         del self.copies[copy.number]
         self.absorb(self.scheduler.worker_lost(copy.number, now_ns), now_ns)
         self._update_quiet()
+
+    def runs_out(self, copy: VirtualCopy, now_ns: int) -> None:
+        """Let a copy in use run out of memory: it is unloaded, and its request is tried once more.
+
+        As ``ModelManager.run`` does: the second time on a device that was drained for it.
+        """
+        number, lease, job, again = copy.number, copy.lease, copy.job, not copy.second_try
+        charged_bytes = self.scheduler.devices[copy.device.index].ledger.charge_of(number)
+        if again:
+            self.note_served(copy, now_ns)
+            copy.lease, copy.job = 0, None
+        else:
+            self.job_lost(copy, now_ns)
+        self._stop_running(copy, now_ns)
+        lost = self.scheduler.holder_lost(number, lease, now_ns, "out-of-memory")
+        self.absorb(lost, now_ns)
+        self._raise_costs(copy.model, charged_bytes, now_ns)
+        if again and job is not None:
+            self.ask(job, now_ns, alone=True)
 
     def granted_dead(self, copy: VirtualCopy, now_ns: int) -> None:
         """Tell that a granted copy was dead already; its request asks again."""
@@ -366,28 +369,30 @@ class World:
         if job is not None:
             self.ask(job, now_ns)
 
-    def ask(self, job: RawRequest, now_ns: int) -> None:
-        """Ask for a copy, as the driver's ``acquire`` does."""
+    def ask(self, job: RawRequest, now_ns: int, *, alone: bool = False) -> None:
+        """Ask for a copy, as the driver's ``acquire`` does; ``alone`` for a second try."""
         model = self.models[job[1]]
-        if self.unquiet and not self.scheduler.has_idle(model.tag):
+        started_ns = now_ns if alone else job[0]
+        if self.unquiet and (alone or not self.scheduler.has_idle(model.tag)):
             self.read_all(now_ns)
         num, actions = self.scheduler.request(
             model.tag,
             now_ns,
             priority=model.priority,
-            deadline_ns=None if self.timeout_ns is None else job[0] + self.timeout_ns,
+            deadline_ns=None if self.timeout_ns is None else started_ns + self.timeout_ns,
             own_process=True,
+            alone=alone,
         )
         self.pending[num] = job
+        if alone:
+            self.second_tries.add(num)
         self.absorb(actions, now_ns)
 
     def holder_dies(self, copy: VirtualCopy, now_ns: int) -> None:
         """Let the client that holds a copy die; the copy is unloaded."""
         lease = copy.lease
         self.job_lost(copy, now_ns)
-        extra = copy.taken_bytes - copy.model.resident_bytes
-        copy.device.give_back(extra, now_ns)
-        copy.taken_bytes -= extra
+        self._stop_running(copy, now_ns)
         self.absorb(self.scheduler.holder_lost(copy.number, lease, now_ns), now_ns)
 
     def ask_again(self, job: RawRequest, now_ns: int) -> None:
@@ -416,6 +421,10 @@ class World:
             self.schedule.append(
                 ServedJob(copy.model.tag, copy.device.name, copy.granted_ns, now_ns)
             )
+
+    def _stop_running(self, copy: VirtualCopy, now_ns: int) -> None:
+        copy.device.give_back(copy.taken_bytes - copy.model.resident_bytes, now_ns)
+        copy.taken_bytes = copy.model.resident_bytes
 
     def _free(self, copy: VirtualCopy, now_ns: int) -> None:
         copy.device.give_back(copy.taken_bytes, now_ns)
@@ -510,23 +519,18 @@ class World:
         load_ns = self.scheduler.model(tag).load_ns_seen
         return ModelCosts(resident_bytes=resident, peak_bytes=peak, load_ns=load_ns)
 
-    def _learn_shortage(self, copy: VirtualCopy, now_ns: int) -> None:
-        """Raise what is believed of a known model that ran out of memory with more than that."""
-        if copy.had_bytes is None:
-            return
-        model, floor = copy.model, copy.had_bytes + 1
-        costs = self.scheduler.model(model.tag).costs
-        if costs is None or floor <= (costs.peak_bytes if copy.loaded else costs.needed_bytes):
-            return
-        self.estimator.record_out_of_memory(model.tag, floor)
-        raised = ModelCosts(
-            resident_bytes=costs.resident_bytes,
-            peak_bytes=floor if copy.loaded else costs.peak_bytes,
-            load_peak_bytes=costs.load_peak_bytes if copy.loaded else floor,
-            load_ns=costs.load_ns,
-            hold_ns=costs.hold_ns,
-        )
-        self._set_costs(model, raised, now_ns)
+    def _raise_costs(self, model: VirtualModel, had_bytes: int, now_ns: int) -> None:
+        """Believe more of a model that ran out of memory, as ``ModelManager`` does."""
+        known = self.scheduler.model(model.tag).costs
+        ledgers = [device.ledger for device in self.scheduler.devices]
+        most_bytes = max(ledger.limit_bytes - ledger.foreign_bytes for ledger in ledgers)
+        needed_bytes = max(had_bytes, 0 if known is None else known.needed_bytes)
+        raised_bytes = min(round(needed_bytes * _MORE_AFTER_OUT_OF_MEMORY), most_bytes)
+        if raised_bytes > 0:
+            self.estimator.record_out_of_memory(model.tag, max(raised_bytes, had_bytes))
+        if known is not None:
+            peak_bytes = max(known.peak_bytes, raised_bytes)
+            self._set_costs(model, replace(known, peak_bytes=peak_bytes), now_ns)
 
     # Bookkeeping -----------------------------------------------------------------------------
 
@@ -572,4 +576,5 @@ def _explained(unload: StartUnload, device: str, now_ns: int) -> Eviction:
             for c in unload.candidates
         ),
         chosen=unload.chosen,
+        instead=dict(unload.instead),
     )
