@@ -10,17 +10,17 @@ concluded.
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from dataclasses import dataclass
 from typing import Any
 
 from modelmgr.devices.reading import MemoryReader
+from modelmgr.devices.sampler import PeakSampler
 from modelmgr.errors import DeviceError, ModelmgrError
 from modelmgr.units import MIB, NS_PER_S
 
 # A reading takes 0.1 ms (NVML with its processes) to 0.3 ms (/proc): a hundredth of a core.
-_INTERVAL_S = 0.02
+_INTERVAL_NS = 20_000_000
 # A model that showed nothing at all is below what readings resolve (nvidia-smi: 1 MiB): not zero.
 _LEAST_BYTES = MIB
 
@@ -41,8 +41,7 @@ class JobMeasurement:
         self._patience_ns = round(patience_s * NS_PER_S)
         self._after: int | None = None
         self._peak = 0
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._sampler: PeakSampler | None = None
         self._before = self._read_since(time.monotonic_ns())
         self._failed = self._before is None
 
@@ -54,26 +53,23 @@ class JobMeasurement:
         """
         self._after = self._read_since(time.monotonic_ns())
         self._failed = self._failed or self._after is None
-        self._peak = self._after or 0
         if not self._failed:
-            self._thread = threading.Thread(
-                target=self._sample, name="modelmgr-measurement", daemon=True
-            )
-            self._thread.start()
+            self._sampler = PeakSampler(self._reader, interval_ns=_INTERVAL_NS)
+            self._sampler.start()
 
     def finish(self) -> MeasuredCosts | None:
         """Return what the copy took, None where a reading failed or nothing could be seen."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        if self._sampler is not None:
+            self._sampler.stop()
         last = self._read_since(time.monotonic_ns())
         if self._failed or last is None or self._before is None or self._after is None:
             return None
         resident = self._after - self._before
         if resident < 0:
             return None  # something else gave memory back meanwhile: the difference says nothing
-        peak = max(self._peak, last) - self._before
+        sampled = None if self._sampler is None else self._sampler.result.peak_bytes
+        self._peak = max(self._after, last, sampled or 0)
+        peak = self._peak - self._before
         return MeasuredCosts(resident, max(peak, resident, _LEAST_BYTES))
 
     def finish_running(self) -> int | None:
@@ -84,14 +80,9 @@ class JobMeasurement:
         return max(0, self._peak - self._before)
 
     def cancel(self) -> None:
-        """End without a result."""
-        self._stop.set()
-
-    def _sample(self) -> None:
-        while not self._stop.wait(_INTERVAL_S):
-            used = self._read()
-            if used is not None:
-                self._peak = max(self._peak, used)
+        """End without a result, waiting for nothing."""
+        if self._sampler is not None:
+            self._sampler.cancel()
 
     def _read_since(self, since_ns: int) -> int | None:
         while True:
@@ -102,13 +93,7 @@ class JobMeasurement:
                     return reading.used_bytes
             if time.monotonic_ns() - since_ns > self._patience_ns:
                 return None
-            self._stop.wait(_INTERVAL_S)
-
-    def _read(self) -> int | None:
-        try:
-            return self._reader.read().used_bytes
-        except DeviceError:
-            return None
+            time.sleep(_INTERVAL_NS / NS_PER_S)
 
 
 def own_costs(instance: Any) -> MeasuredCosts | None:  # noqa: ANN401 - any object
