@@ -162,19 +162,26 @@ def test_an_instance_that_counts_as_false_is_loaded_once(instance: object) -> No
     assert len(loads) == 1
 
 
-def test_an_array_is_held_reused_and_evicted_as_any_other_instance() -> None:
-    device = FakeDevice()
+def _array() -> Any:
+    return np.zeros(3)
 
-    def load() -> Any:
-        return np.zeros(3)
 
-    with manager_of(device, costs={"array": 3000.0, "large": 8000.0}) as manager:
-        one, two = (manager.acquire_model("array", load) for _ in range(2))
+def test_an_array_is_held_and_reused_as_any_other_instance() -> None:
+    with manager_of(FakeDevice(), costs={"array": 3000.0}) as manager:
+        one, two = (manager.acquire_model("array", _array) for _ in range(2))
         assert one is not two
         for instance in (one, two):
             manager.release_model("array", instance)
-        again = manager.acquire_model("array", load)
+        again = manager.acquire_model("array", _array)
         assert again is one or again is two
         manager.release_model("array", again)
+
+
+def test_an_array_is_evicted_as_any_other_instance() -> None:
+    device = FakeDevice()
+    with manager_of(device, costs={"array": 3000.0, "large": 8000.0}) as manager:
+        held = [manager.acquire_model("array", _array) for _ in range(2)]
+        for instance in held:
+            manager.release_model("array", instance)
         with manager.lease("large", loader_of(device, 8000.0)):
             assert manager.all_models("array") == []
