@@ -9,10 +9,20 @@ import pytest
 from modelmgr.workers.loaders.exhaustion import is_out_of_memory
 
 
+class OutOfMemoryError(Exception):
+    """As torch's is named, of no relation to ours."""
+
+
+class _DeviceFullError(OutOfMemoryError):
+    pass
+
+
 @pytest.mark.parametrize(
     "error",
     [
         MemoryError(),
+        OutOfMemoryError("full"),
+        _DeviceFullError("full"),
         OSError(errno.ENOMEM, "Cannot allocate memory"),
         RuntimeError("[alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
         RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),

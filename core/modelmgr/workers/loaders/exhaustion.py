@@ -1,4 +1,4 @@
-"""Recognising that an error means "no memory left", whoever raised it.
+"""Recognising that an error means "no memory left", whoever raised it and in whatever process.
 
 Loaders let such errors through unchanged, so that a worker can report them as what they were.
 """
@@ -27,7 +27,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         seen.add(id(current))
-        if isinstance(current, MemoryError) or type(current).__name__ == "OutOfMemoryError":
+        names = (kind.__name__ for kind in type(current).__mro__)
+        if isinstance(current, MemoryError) or "OutOfMemoryError" in names:
             return True
         if isinstance(current, OSError) and current.errno == errno.ENOMEM:
             return True
