@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 
 from modelmgr.devices.host_available import total_host_bytes
 from modelmgr.errors import InputError, UsageError
-from modelmgr.measuring.foreign import foreign_threshold_bytes
 from modelmgr.measuring.host_gauge import HostGauge
 from modelmgr.measuring.journal import Journal, JournalRecord, journal_path
 from modelmgr.measuring.ledger import ledger_total_bytes, model_growth_bytes
@@ -19,7 +17,6 @@ from modelmgr.measuring.profile import profile_models
 from modelmgr.measuring.settings import ProfileOutcome, ProfileSettings
 from modelmgr.records.codec import load_costs, save_costs
 from modelmgr.records.costs import DeviceInfo, ModelCost
-from modelmgr.records.devices import DeviceDescription
 from modelmgr.records.measured import MeasuredBytes
 from modelmgr.workload.model_spec import ModelSpec
 from support.profile_observer import RecordingObserver
@@ -305,75 +302,74 @@ def test_a_list_that_makes_no_sense_changes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-class Hog:
-    """Takes memory in this process, which is no worker: foreign to what is measured."""
+class SmallMachine:
+    """A machine of 4 GiB on which only a test and what it measures take memory.
 
-    def __init__(self, step: str, *, times: int) -> None:
-        self._step = step
-        self._left = times
-        self._blocks: list[mmap.mmap] = []
+    Of the real one others may take or give back any amount meanwhile.
+    """
 
-    def __call__(self, tag: str, step: str) -> None:
-        assert tag
-        if step == self._step and self._left:
-            self._left -= 1
-            size = 1000 * MIB
-            block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-            block[0 : size : mmap.PAGESIZE] = b"x" * (size // mmap.PAGESIZE)
-            self._blocks.append(block)
+    total_bytes = 4 * GIB
 
-    def free(self) -> None:
-        for block in self._blocks:
-            block.close()
+    def __init__(self) -> None:
+        self.taken_bytes = 0
+
+    def read_bytes(self) -> int:
+        return self.total_bytes - self.taken_bytes
+
+    def take_at(self, wanted: str, *, times: int = 1) -> RecordingObserver:
+        """Return an observer that takes 1000 MiB when that step begins, so many times."""
+        left = [1000 * MIB] * times
+
+        def take(tag: str, step: str) -> None:
+            assert tag
+            if step == wanted and left:
+                self.taken_bytes += left.pop()
+
+        return RecordingObserver(take)
 
 
 @pytest.fixture
-def small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let 205 MiB matter, as on a machine of 4 GiB: a share of a large one is a lot to take."""
-
-    def threshold(device: DeviceDescription, *, machine_bytes: int) -> int:
-        return foreign_threshold_bytes(device, machine_bytes=min(machine_bytes, 4 * GIB))
-
-    monkeypatch.setattr("modelmgr.measuring.watch.foreign_threshold_bytes", threshold)
+def small_machine(monkeypatch: pytest.MonkeyPatch) -> SmallMachine:
+    machine = SmallMachine()
+    monkeypatch.setattr("modelmgr.measuring.watch.AvailableMemory", lambda: machine)
+    monkeypatch.setattr("modelmgr.measuring.watch.total_host_bytes", lambda: machine.total_bytes)
+    return machine
 
 
-@pytest.mark.usefixtures("small_machine")
-def test_foreign_load_is_told_and_noted_but_no_failure_by_default(tmp_path: Path) -> None:
-    hog = Hog("batch_size=1 memory 1/1", times=1)
-    observer = RecordingObserver(hog)
+def test_foreign_load_is_told_and_noted_but_no_failure_by_default(
+    tmp_path: Path, small_machine: SmallMachine
+) -> None:
+    observer = small_machine.take_at("batch_size=1 memory 1/1")
     outcome = profile_models(
         [stated("a", batches=(1,))], host(tmp_path / "costs.json", repeats=1), observer
     )
-    hog.free()
     cost = outcome.database.models["a"]
     assert cost.error is None
     assert any("something else took" in note for note in cost.notes)
     assert any("a: something else took" in notice for notice in observer.notices)
 
 
-@pytest.mark.usefixtures("small_machine")
-def test_foreign_load_fails_the_model_where_that_was_asked_for(tmp_path: Path) -> None:
-    hog = Hog("batch_size=1 memory 1/1", times=1)
+def test_foreign_load_fails_the_model_where_that_was_asked_for(
+    tmp_path: Path, small_machine: SmallMachine
+) -> None:
     outcome = profile_models(
         [stated("a", batches=(1,))],
         host(tmp_path / "costs.json", repeats=1, isolation_action="error"),
-        RecordingObserver(hog),
+        small_machine.take_at("batch_size=1 memory 1/1"),
     )
-    hog.free()
     assert error_kind(outcome.database.models["a"]) == "ForeignLoadError"
     assert outcome.failed == ("a",)
 
 
-@pytest.mark.usefixtures("small_machine")
-def test_waiting_measures_again_once_the_device_is_quiet(tmp_path: Path) -> None:
-    hog = Hog("batch_size=1 memory 1/1", times=1)
-    observer = RecordingObserver(hog)
+def test_waiting_measures_again_once_the_device_is_quiet(
+    tmp_path: Path, small_machine: SmallMachine
+) -> None:
+    observer = small_machine.take_at("batch_size=1 memory 1/1")
     outcome = profile_models(
         [stated("a", batches=(1,))],
         host(tmp_path / "costs.json", repeats=1, isolation_action="wait"),
         observer,
     )
-    hog.free()
     assert outcome.database.models["a"].error is None
     assert observer.steps["a"].count("load 1/1") >= 2
 

@@ -207,9 +207,9 @@ def test_a_stressed_device_is_never_over_its_limit() -> None:
         parties = [Party(partial(work, seed, manager)) for seed in range(8)]
         assert sum(party.result() for party in parties) == 8 * 40
         assert device.highest_mb <= limit_mb
-        seen = manager.snapshot()
-        assert seen.queue == ()
-        assert seen.devices[0].reserved_bytes == 0
+        assert manager.snapshot().queue == ()
+        # A reservation ends with a reading that shows its load, which may come after the release.
+        wait_until(lambda: manager.snapshot().devices[0].reserved_bytes == 0, "nothing is reserved")
 
 
 def test_a_monitor_needs_only_get_stats() -> None:
