@@ -341,7 +341,7 @@ def test_a_policy_that_raises_does_not_break_the_manager() -> None:
         def values(self, candidates: Any, now_ns: int) -> list[float]:
             raise ZeroDivisionError
 
-        def choose(self, candidates: Any, need_bytes: int, now_ns: int) -> tuple[int, ...] | None:
+        def choose(self, candidates: Any, values: Any, need_bytes: int) -> tuple[int, ...] | None:
             raise ZeroDivisionError
 
     device = FakeDevice()

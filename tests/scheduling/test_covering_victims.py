@@ -48,6 +48,39 @@ def test_the_cover_is_as_cheap_as_the_best_of_all_subsets(
         assert found == ()
 
 
+@given(
+    items=st.lists(
+        st.tuples(st.integers(1, 6), st.integers(0, 2), st.booleans(), st.booleans()), max_size=7
+    ),
+    need=st.integers(1, 30),
+)
+@OFTEN
+def test_equal_values_are_decided_by_ties_then_count_then_places(
+    items: list[tuple[int, int, bool, bool]], need: int
+) -> None:
+    sizes = [item[0] for item in items]
+    found = cheapest_cover(
+        sizes,
+        [item[1] * 0.1 for item in items],
+        need,
+        ties=[(item[2], item[3]) for item in items],
+    )
+
+    def rank(subset: tuple[int, ...]) -> tuple[int, ...]:
+        sums = [sum(items[i][column] for i in subset) for column in (1, 2, 3)]
+        return (*sums, len(subset), sum(subset))
+
+    enough = [
+        subset
+        for count in range(len(sizes) + 1)
+        for subset in itertools.combinations(range(len(sizes)), count)
+        if sum(sizes[i] for i in subset) >= need
+    ]
+    assert (found is None) == (not enough)
+    if found is not None:
+        assert rank(found) == min(map(rank, enough))
+
+
 @given(items=ITEMS, need=st.integers(1, 70))
 @OFTEN
 def test_no_item_of_the_cover_is_needless(items: list[tuple[int, int]], need: int) -> None:
@@ -75,6 +108,13 @@ def test_with_few_nodes_the_set_still_suffices_and_is_no_worse_than_greedy(
         if sum(sizes[j] for j in greedy) < need:
             greedy.append(i)
     assert sum(values[i] for i in found) <= sum(values[i] for i in greedy)
+
+
+def test_many_worthless_items_are_decided_without_trying_every_subset() -> None:
+    sizes = [7 + i % 5 for i in range(400)]
+    found = cheapest_cover(sizes, [0.0] * 400, 500, node_limit=400)
+    assert found is not None
+    assert len(found) == -(-500 // 11)
 
 
 def test_the_exact_set_beats_the_greedy_one() -> None:

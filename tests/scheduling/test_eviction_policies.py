@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections import OrderedDict
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +14,7 @@ from modelmgr.errors import UsageError
 from modelmgr.scheduling.policies import (
     POLICIES,
     DemandTiers,
+    EvictionPolicy,
     Gdsf,
     IdleCopy,
     Lru,
@@ -58,6 +58,12 @@ def idle(
         len(demand),
         demand[rank - 1] if rank <= len(demand) else None,
     )
+
+
+def chosen_by(
+    policy: EvictionPolicy, candidates: list[IdleCopy], need: int, now_ns: int = 99
+) -> tuple[int, ...] | None:
+    return policy.choose(candidates, policy.values(candidates, now_ns), need)
 
 
 def run_trace(
@@ -152,9 +158,9 @@ def test_under_every_policy_a_model_that_fits_beside_the_others_evicts_nobody(po
 
 def test_lru_takes_the_oldest_until_enough_is_free_whatever_their_size() -> None:
     copies = [idle(1, 5, used_ns=30), idle(2, 50, used_ns=10), idle(3, 5, used_ns=20)]
-    assert Lru().choose(copies, 51, 99) == (1, 2)
-    assert Lru().choose(copies, 1, 99) == (1,)
-    assert Lru().choose(copies, 61, 99) is None
+    assert chosen_by(Lru(), copies, 51) == (1, 2)
+    assert chosen_by(Lru(), copies, 1) == (1,)
+    assert chosen_by(Lru(), copies, 61) is None
 
 
 # Demand tiers ------------------------------------------------------------------------------------
@@ -174,16 +180,16 @@ def test_demand_tiers_order_is_demand_then_surplus_then_cold_then_age() -> None:
     for shift in range(len(ascending)):
         shuffled = ascending[shift:] + ascending[:shift]
         for count in range(1, len(ascending) + 1):
-            chosen = DemandTiers().choose(shuffled, 10 * count, 99)
+            chosen = chosen_by(DemandTiers(), shuffled, 10 * count)
             assert chosen is not None
             assert [shuffled[i].copy for i in chosen] == [c.copy for c in ascending[:count]]
 
 
 def test_demand_tiers_leave_out_what_was_needless() -> None:
     copies = [idle(1, 4, used_ns=1), idle(2, 30, used_ns=2)]
-    assert DemandTiers().choose(copies, 30, 99) == (1,)
-    assert DemandTiers().choose(copies, 34, 99) == (0, 1)
-    assert DemandTiers().choose(copies, 35, 99) is None
+    assert chosen_by(DemandTiers(), copies, 30) == (1,)
+    assert chosen_by(DemandTiers(), copies, 34) == (0, 1)
+    assert chosen_by(DemandTiers(), copies, 35) is None
 
 
 # GDSF --------------------------------------------------------------------------------------------
@@ -201,7 +207,7 @@ def test_gdsf_values_are_frequency_times_cost_over_size_above_the_inflation() ->
     assert policy.values([idle(3, 10, reload_ns=100)], 0) == [15.0]
     # Another device has an inflation of its own.
     policy.used(4, "m4", 1)
-    assert policy.values([replace(idle(4, 10), device=1)], 0) == [10.0]
+    assert policy.values([idle(4, 10)._replace(device=1)], 0) == [10.0]
 
 
 def test_gdsf_forgets_how_often_an_evicted_model_was_used() -> None:
@@ -268,7 +274,7 @@ def test_queue_value_takes_a_set_that_no_other_set_undercuts(
     ]
     policy = QueueValue()
     values = policy.values(candidates, 0)
-    chosen = policy.choose(candidates, need, 0)
+    chosen = chosen_by(policy, candidates, need, 0)
     best = min(
         (
             sum(values[i] for i in subset)
@@ -292,9 +298,9 @@ def test_queue_value_breaks_ties_surplus_then_cold_then_oldest() -> None:
         idle(3, used_ns=8, cold=True),
         idle(4, used_ns=9, surplus=True),
     ]
-    assert QueueValue().choose(copies, 10, 99) == (3,)
-    assert QueueValue().choose(copies[:3], 10, 99) == (2,)
-    assert QueueValue().choose(copies[:2], 10, 99) == (1,)
+    assert chosen_by(QueueValue(), copies, 10) == (3,)
+    assert chosen_by(QueueValue(), copies[:3], 10) == (2,)
+    assert chosen_by(QueueValue(), copies[:2], 10) == (1,)
 
 
 # Making ------------------------------------------------------------------------------------------

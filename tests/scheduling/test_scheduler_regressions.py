@@ -177,4 +177,5 @@ def test_among_equals_surplus_goes_before_last_before_fewer() -> None:
 
     p = QueueValue()
     # nobody ever asked: every value is equal (0)
-    assert p.choose([c(1, 10, False), c(2, 5, True), c(3, 5, True)], 10, 0) == (1, 2)
+    copies = [c(1, 10, False), c(2, 5, True), c(3, 5, True)]
+    assert p.choose(copies, p.values(copies, 0), 10) == (1, 2)

@@ -19,7 +19,7 @@ from modelmgr.scheduling.policies import Lru
 
 class Newest(Lru):
     name = "newest"
-    def choose(self, candidates, need_bytes, now_ns):
+    def choose(self, candidates, values, need_bytes):
         order = sorted(range(len(candidates)), key=lambda i: -candidates[i].last_used_ns)
         freed, chosen = 0, []
         for i in order:

@@ -142,15 +142,13 @@ class Admission:
 
     def most_room(self) -> int:
         """Return the most room that any load could get on any device, everything idle evicted."""
-        return max(
-            device.ledger.expected_room_bytes()
-            + sum(
-                device.ledger.charge_of(copy.number)
-                for copy in device.copies.values()
-                if copy.state is CopyState.IDLE
-            )
-            for device in self._devices
-        )
+        most = -1
+        for device in self._devices:
+            ledger = device.ledger
+            room = ledger.expected_room_bytes() + ledger.evictable_bytes
+            if room > most:  # noqa: PLR1730 - twice as fast as max()
+                most = room
+        return most
 
     def out_of_reach(self, ticket: Ticket, model: Model, most_room: int | None) -> bool:
         """Say, from ``most_room`` alone, that a known model cannot be loaded now."""

@@ -1,8 +1,12 @@
 """The cheapest set of victims that frees enough: a minimum knapsack cover, solved exactly.
 
 Choose S with Σ size ≥ need so that Σ value is least; among equals the sum of the items' ``ties``
-decides (compared place by place), then fewer items, then the earlier ones in the caller's order.
-Branch and bound over items by value per byte with the fractional relaxation as the bound (Martello
+decides (compared place by place), then fewer items, then the earlier ones in the caller's order
+(the least sum of places). All of this is folded into one integer weight an item, value in the
+highest digits, so that what is searched for is a plain sum and two sets never compare equal by
+accident of rounding.
+
+Branch and bound over items by weight per byte with the fractional relaxation as the bound (Martello
 & Toth, *Knapsack Problems*, 1990, ch. 2): a dozen idle copies take microseconds. Past
 ``node_limit`` nodes the best set found so far is returned, which is never worse than the greedy
 one. No clock and no randomness: the same items give the same set.
@@ -13,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 _NODE_LIMIT = 20_000
+# Steps of the largest value: finer differences than a millionth of a millionth are not told apart.
+_FINE = 1 << 40
 
 
 def cheapest_cover(
@@ -39,13 +45,12 @@ def cheapest_cover(
         return ()
     if sum(sizes) < need:
         return None
-    usable = [i for i, size in enumerate(sizes) if size > 0]
+    weights = _weights(values, ties)
     # Cheapest bytes first, so that the first descent is the greedy set and the bound is tight.
-    order = sorted(usable, key=lambda i: (values[i] / sizes[i], i))
-    best = _pruned_greedy(sizes, values, order, need)
-    search = _Search(sizes, values, ties, order, best, node_limit)
-    search.descend(0, need, 0.0, ())
-    return tuple(sorted(search.best))
+    order = [i for i, size in enumerate(sizes) if size > 0]
+    order.sort(key=lambda i: (weights[i] * _FINE // sizes[i], i))
+    found = _search([sizes[i] for i in order], [weights[i] for i in order], need, node_limit)
+    return tuple(sorted([order[place] for place in found]))
 
 
 def without_needless(sizes: Sequence[int], chosen: Sequence[int], need: int) -> tuple[int, ...]:
@@ -69,75 +74,54 @@ def first_that_suffice(sizes: Sequence[int], need: int) -> tuple[int, ...] | Non
     return tuple(range(len(sizes))) if freed >= need else None
 
 
-def _pruned_greedy(
-    sizes: Sequence[int], values: Sequence[float], order: Sequence[int], need: int
+def _weights(values: Sequence[float], ties: Sequence[tuple[int, ...]]) -> list[int]:
+    """Return one integer an item whose sums order sets as the module says."""
+    count = len(values)
+    largest = max(values)
+    scale = _FINE / largest if largest > 0 else 0.0
+    weights = [round(value * scale) for value in values]
+    for place in range(len(ties[0]) if ties else 0):
+        digit = count * max(tie[place] for tie in ties) + 1
+        weights = [w * digit + tie[place] for w, tie in zip(weights, ties, strict=True)]
+    # Fewer items, then smaller places: their sum stays below count squared.
+    return [(w * (count + 1) + 1) * (count * count + 1) + i for i, w in enumerate(weights)]
+
+
+def _search(
+    sizes: Sequence[int], weights: Sequence[int], need: int, nodes_left: int
 ) -> tuple[int, ...]:
-    chosen: list[int] = []
-    freed = 0
-    for i in order:
-        if freed >= need:
-            break
-        chosen.append(i)
-        freed += sizes[i]
-    dearest_last = sorted(chosen, key=lambda i: (values[i], sizes[i]))
-    return without_needless(sizes, dearest_last, need)
-
-
-class _Search:
-    """Depth-first branch and bound over one instance."""
-
-    def __init__(  # noqa: PLR0917 - the instance, as it was given
-        self,
-        sizes: Sequence[int],
-        values: Sequence[float],
-        ties: Sequence[tuple[int, ...]],
-        order: Sequence[int],
-        best: tuple[int, ...],
-        node_limit: int,
-    ) -> None:
-        self._sizes = sizes
-        self._values = values
-        self._ties = ties
-        self._order = order
-        self._nodes_left = node_limit
-        self.best = best
-        self._best_key = self._key(best)
-        # The bytes that items from a place on can still free.
-        self._rest = [0] * (len(order) + 1)
-        for place in range(len(order) - 1, -1, -1):
-            self._rest[place] = self._rest[place + 1] + sizes[order[place]]
-
-    def _key(self, chosen: tuple[int, ...]) -> tuple[float, tuple[int, ...], int, tuple[int, ...]]:
-        ordered = tuple(sorted(chosen))
-        ties = [self._ties[i] for i in ordered] if self._ties else []
-        summed = tuple(sum(place) for place in zip(*ties, strict=True))
-        return sum(self._values[i] for i in ordered), summed, len(ordered), ordered
-
-    def descend(self, place: int, need: int, value: float, chosen: tuple[int, ...]) -> None:
-        """Decide about the item at ``place`` of the order, taking it first."""
-        if need <= 0:
-            key = self._key(chosen)
-            if key < self._best_key:
-                self.best, self._best_key = chosen, key
-            return
-        if self._nodes_left <= 0 or self._rest[place] < need:
-            return
-        self._nodes_left -= 1
-        if value + self._bound(place, need) > self._best_key[0]:
-            return
-        item = self._order[place]
-        self.descend(
-            place + 1, need - self._sizes[item], value + self._values[item], (*chosen, item)
-        )
-        self.descend(place + 1, need, value, chosen)
-
-    def _bound(self, place: int, need: int) -> float:
-        """Return the least value any fraction-wise cover of the rest could have."""
-        bound = 0.0
-        for item in self._order[place:]:
-            size = self._sizes[item]
-            if size >= need:
-                return bound + self._values[item] * need / size
-            bound += self._values[item]
-            need -= size
-        return bound
+    """Return the places of the lightest set that suffices; items come by weight per byte."""
+    # The bytes that items from a place on can still free.
+    rest = [0] * (len(sizes) + 1)
+    for place in range(len(sizes) - 1, -1, -1):
+        rest[place] = rest[place + 1] + sizes[place]
+    greedy = first_that_suffice(sizes, need) or ()
+    by_weight = sorted(greedy, key=lambda i: (weights[i], sizes[i]))
+    best = without_needless(sizes, by_weight, need)
+    best_weight = sum([weights[i] for i in best])
+    stack: list[tuple[int, int, int, tuple[int, ...]]] = [(0, need, 0, ())]
+    while stack:
+        place, missing, weight, chosen = stack.pop()
+        if missing <= 0:
+            if weight < best_weight:
+                best, best_weight = chosen, weight
+            continue
+        if nodes_left <= 0 or rest[place] < missing:
+            continue
+        nodes_left -= 1
+        # The least weight that any cover of what is missing could have, the last item in part.
+        bound, left, item = weight, missing, place
+        while sizes[item] < left:
+            bound += weights[item]
+            left -= sizes[item]
+            item += 1
+        if bound + weights[item] * left // sizes[item] >= best_weight:
+            continue
+        whole = bound + weights[item]
+        if whole < best_weight:
+            best, best_weight = (*chosen, *range(place, item + 1)), whole
+        if sizes[item] == left:
+            continue  # no item in part: nothing below is lighter
+        stack.append((place + 1, missing, weight, chosen))
+        stack.append((place + 1, missing - sizes[place], weight + weights[place], (*chosen, place)))
+    return best

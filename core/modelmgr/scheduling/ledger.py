@@ -42,6 +42,7 @@ class Entry:
         "active",
         "active_bytes",
         "charged",
+        "evictable_bytes",
         "freed_ns",
         "idle_bytes",
         "leaving",
@@ -67,6 +68,7 @@ class Entry:
         self.idle_bytes = reserved_bytes
         self.active_bytes = reserved_bytes
         self.charged = reserved_bytes
+        self.evictable_bytes = 0
 
     def charge(self, active: bool) -> int:
         """Return what the copy is charged, held or not."""
@@ -75,13 +77,13 @@ class Entry:
         lasting = self.peak_bytes if active else self.resident_bytes
         return lasting if self.settled or lasting > self.reserved_bytes else self.reserved_bytes
 
-    def refresh(self) -> int:
-        """Take changed fields into the charges; return by how much the charge changed."""
-        before = self.charged
+    def refresh(self) -> None:
+        """Take changed fields into the charges."""
         self.idle_bytes = self.charge(active=False)
         self.active_bytes = self.charge(active=True)
         self.charged = self.active_bytes if self.active else self.idle_bytes
-        return self.charged - before
+        loaded = self.loaded_ns is not None and not self.leaving
+        self.evictable_bytes = self.idle_bytes if loaded and not self.active else 0
 
     def visible(self, at_ns: int) -> tuple[int, int]:
         """Return the least and the most that a reading begun at ``at_ns`` can show of the copy."""
@@ -103,6 +105,7 @@ class Ledger:
         "_claims",
         "_entries",
         "_sum",
+        "evictable_bytes",
         "foreign_bytes",
         "limit_bytes",
         "name",
@@ -118,6 +121,8 @@ class Ledger:
         self.total_bytes = total_bytes
         self.limit_bytes = limit_bytes
         self.foreign_bytes = 0
+        # What evicting everything that nobody holds would give back: never less.
+        self.evictable_bytes = 0
         self.peak_committed_bytes = 0
         self.reading_at_ns: int | None = None
         self.reading_used_bytes: int | None = None
@@ -219,7 +224,7 @@ class Ledger:
         entry.loaded_ns = now_ns
         entry.resident_bytes = resident_bytes
         entry.peak_bytes = max(peak_bytes, resident_bytes)
-        self._add(entry.refresh())
+        self._refresh(entry)
 
     def activation_bytes(self, number: int) -> int:
         """Return what granting an idle copy would add to the committed bytes."""
@@ -230,10 +235,16 @@ class Ledger:
         """Charge the peak while a copy is held, the resident bytes when it is not."""
         entry = self._entries[number]
         entry.active = active
-        charged = entry.active_bytes if active else entry.idle_bytes
-        if charged != entry.charged:
-            self._add(charged - entry.charged)
-            entry.charged = charged
+        before = entry.charged
+        if active:
+            entry.charged = entry.active_bytes
+            self.evictable_bytes -= entry.evictable_bytes
+            entry.evictable_bytes = 0
+        else:
+            entry.charged = entry.evictable_bytes = entry.idle_bytes
+            self.evictable_bytes += entry.idle_bytes
+        if entry.charged != before:
+            self._add(entry.charged - before)
 
     def set_cost(self, number: int, resident_bytes: int, peak_bytes: int) -> None:
         """Take a better figure for a loaded copy."""
@@ -242,7 +253,7 @@ class Ledger:
             return
         entry.resident_bytes = resident_bytes
         entry.peak_bytes = max(peak_bytes, resident_bytes)
-        self._add(entry.refresh())
+        self._refresh(entry)
 
     def start_leaving(self, number: int) -> None:
         """Keep a copy charged, as memory on its way back, until it is seen to be free."""
@@ -251,7 +262,7 @@ class Ledger:
         entry.leaving = True
         entry.active = False
         entry.left_bytes = lasting
-        self._add(entry.refresh())
+        self._refresh(entry)
 
     def unload_observable(self, number: int, now_ns: int) -> None:
         """Note that an unload ended: from now on a reading may show the memory back."""
@@ -262,6 +273,7 @@ class Ledger:
         self._claims.pop(number, None)
         entry = self._entries.pop(number, None)
         if entry is not None:
+            self.evictable_bytes -= entry.evictable_bytes
             self._add(-entry.charged)
 
     def give_up_on(self, number: int, now_ns: int) -> None:
@@ -330,7 +342,7 @@ class Ledger:
         """End a reservation that a reading has covered."""
         entry = self._entries[number]
         entry.settled = True
-        self._add(entry.refresh())
+        self._refresh(entry)
 
     def _see_freed(self, at_ns: int, used_bytes: int) -> list[int]:
         leaving = [
@@ -352,11 +364,17 @@ class Ledger:
             left = min(entry.left_bytes, still_there)
             still_there -= left
             entry.left_bytes = left
-            self._add(entry.refresh())
+            self._refresh(entry)
             if left == 0:
                 del self._entries[number]
                 freed.append(number)
         return freed
+
+    def _refresh(self, entry: Entry) -> None:
+        before, evictable = entry.charged, entry.evictable_bytes
+        entry.refresh()
+        self.evictable_bytes += entry.evictable_bytes - evictable
+        self._add(entry.charged - before)
 
     def _add(self, change_bytes: int) -> None:
         self._sum += change_bytes
@@ -367,6 +385,12 @@ class Ledger:
     def check_valid(self) -> None:
         """Raise AssertionError where a line of the ledger is wrong."""
         charges = {n: entry.charge(entry.active) for n, entry in self._entries.items()}
+        evictable = sum(
+            charges[n]
+            for n, e in self._entries.items()
+            if e.loaded_ns is not None and not e.active and not e.leaving
+        )
+        assert evictable == self.evictable_bytes, f"{self.name}: evictable drifted"  # noqa: S101
         kept = {n: entry.charged for n, entry in self._entries.items()}
         assert charges == kept, f"{self.name}: a charge was not kept up"  # noqa: S101
         assert sum(charges.values()) == self._sum, f"{self.name}: the sum drifted"  # noqa: S101

@@ -20,15 +20,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from modelmgr.errors import UsageError
 from modelmgr.scheduling.covering import cheapest_cover, first_that_suffice, without_needless
 
 
-@dataclass(frozen=True, slots=True)
-class IdleCopy:
+class IdleCopy(NamedTuple):
     """What a policy may know of a copy that could go.
 
     Attributes:
@@ -89,9 +87,12 @@ class EvictionPolicy(Protocol):
         ...
 
     def choose(
-        self, candidates: Sequence[IdleCopy], need_bytes: int, now_ns: int
+        self, candidates: Sequence[IdleCopy], values: Sequence[float], need_bytes: int
     ) -> tuple[int, ...] | None:
-        """Return the indices of the victims in order, None where no set suffices."""
+        """Return the indices of the victims in order, None where no set suffices.
+
+        ``values`` is what ``values()`` has just answered for the same candidates.
+        """
         ...
 
 
@@ -126,8 +127,8 @@ class Lru:
     def choose(
         self,
         candidates: Sequence[IdleCopy],
+        values: Sequence[float],  # noqa: ARG002 - protocol
         need_bytes: int,
-        now_ns: int,  # noqa: ARG002 - protocol
     ) -> tuple[int, ...] | None:
         """Take the oldest until enough is free."""
         order = sorted(range(len(candidates)), key=lambda i: _age(candidates[i]))
@@ -170,10 +171,9 @@ class Gdsf:
         return [self._value(copy) for copy in candidates]
 
     def choose(
-        self, candidates: Sequence[IdleCopy], need_bytes: int, now_ns: int
+        self, candidates: Sequence[IdleCopy], values: Sequence[float], need_bytes: int
     ) -> tuple[int, ...] | None:
         """Take the least valuable until enough is free."""
-        values = self.values(candidates, now_ns)
         order = sorted(range(len(candidates)), key=lambda i: (values[i], _tie(candidates[i])))
         prefix = first_that_suffice([candidates[i].size_bytes for i in order], need_bytes)
         return None if prefix is None else tuple(order[i] for i in prefix)
@@ -202,10 +202,9 @@ class DemandTiers:
         ]
 
     def choose(
-        self, candidates: Sequence[IdleCopy], need_bytes: int, now_ns: int
+        self, candidates: Sequence[IdleCopy], values: Sequence[float], need_bytes: int
     ) -> tuple[int, ...] | None:
         """Take by value, then age, until enough is free; leave out what was needless."""
-        values = self.values(candidates, now_ns)
         order = sorted(range(len(candidates)), key=lambda i: (values[i], _age(candidates[i])))
         sizes = [candidates[i].size_bytes for i in order]
         prefix = first_that_suffice(sizes, need_bytes)
@@ -239,28 +238,26 @@ class QueueValue:
     def evicted(self, copy: IdleCopy, now_ns: int) -> None:
         """The rate outlives the copy."""
 
-    def _expected(self, tag: str, horizon_ns: float, now_ns: int) -> float:
-        weight, at_ns = self._rate.get(tag, (0.0, now_ns))
-        per_ns = weight * math.exp(-(now_ns - at_ns) / self._DECAY_NS) / self._DECAY_NS
-        return per_ns * horizon_ns
-
     def _value(self, copy: IdleCopy, now_ns: int) -> float:
-        cost = float(max(1, copy.reload_ns))
+        cost = float(copy.reload_ns) if copy.reload_ns > 1 else 1.0
         if copy.place is not None:
             return cost * (1.0 + 1.0 / copy.place)
-        horizon_ns = max(self._HORIZON_MIN_NS, self._HORIZON_RELOADS * copy.reload_ns)
-        return cost * _at_least(copy.rank, self._expected(copy.tag, horizon_ns, now_ns))
+        weight, at_ns = self._rate.get(copy.tag, (0.0, now_ns))
+        per_ns = weight * math.exp((at_ns - now_ns) / self._DECAY_NS) / self._DECAY_NS
+        horizon_ns = self._HORIZON_RELOADS * copy.reload_ns
+        if horizon_ns < self._HORIZON_MIN_NS:  # noqa: PLR1730 - twice as fast as max()
+            horizon_ns = self._HORIZON_MIN_NS
+        return cost * _at_least(copy.rank, per_ns * horizon_ns)
 
     def values(self, candidates: Sequence[IdleCopy], now_ns: int) -> list[float]:
         """Return nanoseconds of reload time that losing each copy is expected to cost."""
         return [self._value(copy, now_ns) for copy in candidates]
 
     def choose(
-        self, candidates: Sequence[IdleCopy], need_bytes: int, now_ns: int
+        self, candidates: Sequence[IdleCopy], values: Sequence[float], need_bytes: int
     ) -> tuple[int, ...] | None:
         """Take the exact cheapest covering set."""
         order = sorted(range(len(candidates)), key=lambda i: _tie(candidates[i]))
-        values = self.values(candidates, now_ns)
         cover = cheapest_cover(
             [candidates[i].size_bytes for i in order],
             [values[i] for i in order],
@@ -272,6 +269,8 @@ class QueueValue:
 
 def _at_least(count: int, mean: float) -> float:
     """Return P(N ≥ count) for N ~ Poisson(mean)."""
+    if count == 1:
+        return -math.expm1(-mean)
     term = math.exp(-mean)
     below = 0.0
     for k in range(count):

@@ -89,6 +89,8 @@ class Scheduler:
             cooldown_ns=self.settings.cooldown_ns,
         )
         self.committed_tickets: dict[int, Ticket] = {}
+        # Those of them whose room is not there yet.
+        self._claiming: dict[int, Ticket] = {}
         self._wakes: list[tuple[int, int]] = []
         self._actions: list[Action] = []
         self._now_ns = 0
@@ -231,7 +233,7 @@ class Scheduler:
         self._let_go(copy)
         if draining:
             self._order_unload(copy, copy.condemned_for or "reset", None)
-        elif not self.committed_tickets and not len(self.queue):
+        elif not self._claiming and not len(self.queue):
             return []  # nobody could take what has come free
         return self._finish()
 
@@ -457,7 +459,7 @@ class Scheduler:
         A model that is loaded is served first, as its copy would else stand idle or be evicted and
         soon be loaded again; how often that may pass over an earlier ticket is bounded.
         """
-        if self.committed_tickets:
+        if self._claiming:
             for device in self.devices:
                 self._advance_claims(device)
         while len(self.queue):
@@ -576,6 +578,7 @@ class Scheduler:
         self._leave_queue(ticket)
         self._count_passed_over(ticket, plan.device)
         self.committed_tickets[ticket.ticket_num] = ticket
+        self._claiming[ticket.ticket_num] = ticket
         device = plan.device
         if plan.idle is not None:
             copy = plan.idle
@@ -613,16 +616,17 @@ class Scheduler:
         missing = plan.need_bytes - plan.device.ledger.expected_room_bytes()
         choices: list[tuple[str, tuple[int, ...]]] = []
         for policy in self._others:
-            chosen = policy.choose(plan.candidates, missing, self._now_ns) or ()
+            values = policy.values(plan.candidates, self._now_ns)
+            chosen = policy.choose(plan.candidates, values, missing) or ()
             choices.append((policy.name, tuple(plan.candidates[i].copy for i in chosen)))
         return tuple(choices)
 
     def _advance_claims(self, device: Device) -> None:
         """Start what now has its room; give up claims that can no longer be met."""
         ledger = device.ledger
-        for ticket in list(self.committed_tickets.values()):
+        for ticket in list(self._claiming.values()):
             copy = self.copies.get(ticket.copy) if ticket.copy is not None else None
-            if copy is None or copy.device != device.index or not self._is_claiming(ticket):
+            if copy is None or copy.device != device.index:
                 continue
             room = ledger.room_for_claim(copy.number)
             leaving = any(c.state is CopyState.UNLOADING for c in device.copies.values())
@@ -652,9 +656,11 @@ class Scheduler:
         self.devices[copy.device].ledger.unclaim(copy.number)
         copy.ticket = None
         del self.committed_tickets[ticket.ticket_num]
+        del self._claiming[ticket.ticket_num]
         self._grant(ticket, copy, hit=True)
 
     def _start_load(self, ticket: Ticket, copy: Copy, size_bytes: int) -> None:
+        del self._claiming[ticket.ticket_num]
         copy.reserved_bytes = size_bytes
         self.devices[copy.device].ledger.reserve(copy.number, size_bytes)
         copy.take(CopyEvent.LOAD_STARTED)
@@ -775,6 +781,7 @@ class Scheduler:
             self._abandon(copy)
         ticket.copy = None
         del self.committed_tickets[ticket.ticket_num]
+        self._claiming.pop(ticket.ticket_num, None)
         self.queue.push(ticket)
 
     def _end_waiting(self, ticket: Ticket) -> None:
@@ -783,6 +790,7 @@ class Scheduler:
             self._leave_queue(ticket)
             return
         del self.committed_tickets[ticket.ticket_num]
+        self._claiming.pop(ticket.ticket_num, None)
         copy = self.copies.get(ticket.copy) if ticket.copy is not None else None
         if copy is not None and copy.ticket == ticket.ticket_num:
             if copy.state is CopyState.LOADING:
@@ -834,10 +842,7 @@ class Scheduler:
 
     def _is_claiming(self, ticket: Ticket) -> bool:
         """Say whether a committed ticket still waits for room."""
-        if ticket.ticket_num not in self.committed_tickets or ticket.copy is None:
-            return False
-        copy = self.copies.get(ticket.copy)
-        return copy is not None and copy.state in (CopyState.RESERVED, CopyState.IDLE)
+        return ticket.ticket_num in self._claiming
 
     def _is_loading(self, ticket: Ticket) -> bool:
         if ticket.ticket_num not in self.committed_tickets or ticket.copy is None:
@@ -867,3 +872,10 @@ class Scheduler:
     def check_valid(self) -> None:
         """Raise AssertionError where a promise or an index does not hold."""
         check_promises(self)
+        making = (CopyState.RESERVED, CopyState.IDLE)
+        claiming = {
+            num
+            for num, ticket in self.committed_tickets.items()
+            if ticket.copy is not None and self.copies[ticket.copy].state in making
+        }
+        assert set(self._claiming) == claiming, "who claims room is not known"  # noqa: S101

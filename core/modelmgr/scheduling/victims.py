@@ -43,33 +43,39 @@ class Victims:
             spare: a copy that must stay.
         """
         found: list[IdleCopy] = []
-        queue = self._queue
+        queue, min_cold_ns = self._queue, now_ns - self._cooldown_ns
+        waiting = len(queue) > 0
+        charge_of = device.ledger.charge_of
         for copy in device.copies.values():
             model = copy.model
             if copy.state is not CopyState.IDLE or copy.ticket is not None or model.pinned:
                 continue
             if copy is spare:
                 continue
-            rank = _rank(copy)
+            if len(model.copies) == 1:
+                rank = loaded = 1
+            else:
+                rank, loaded = _rank(copy), model.loaded()
             surplus = rank > model.min_copies
-            cold = now_ns - copy.last_used_ns >= self._cooldown_ns
+            cold = copy.last_used_ns <= min_cold_ns
             if more and not (surplus and cold):
                 continue
+            tag = model.tag
             found.append(
                 IdleCopy(
-                    copy=copy.number,
-                    tag=model.tag,
-                    device=device.index,
-                    size_bytes=device.ledger.charge_of(copy.number),
-                    last_used_ns=copy.last_used_ns,
-                    use_serial=copy.idle_serial,
-                    reload_ns=model.reload_ns,
-                    surplus=surplus,
-                    cold=cold,
-                    rank=rank,
-                    copies=model.loaded(),
-                    queued=queue.waiting(model.tag),
-                    place=queue.place(model.tag, rank),
+                    copy.number,
+                    tag,
+                    device.index,
+                    charge_of(copy.number),
+                    copy.last_used_ns,
+                    copy.idle_serial,
+                    model.reload_ns,
+                    surplus,
+                    cold,
+                    rank,
+                    loaded,
+                    queue.waiting(tag) if waiting else 0,
+                    queue.place(tag, rank) if waiting else None,
                 )
             )
         return found
@@ -88,15 +94,17 @@ class Victims:
         What is already on its way back counts as room, what plans under way have claimed does not.
         """
         missing = need_bytes - device.ledger.expected_room_bytes()
+        if missing > device.ledger.evictable_bytes:
+            return None
         candidates = self.candidates(device, now_ns, more=more, spare=spare)
-        if sum(candidate.size_bytes for candidate in candidates) < missing:
+        if sum([candidate.size_bytes for candidate in candidates]) < missing:
             return None
         try:
-            chosen = self._policy.choose(candidates, missing, now_ns) if missing > 0 else ()
             values = self._policy.values(candidates, now_ns)
+            chosen = self._policy.choose(candidates, values, missing) if missing > 0 else ()
         except Exception:  # noqa: BLE001 - a policy of the user's must not break the scheduler
-            chosen = self._fallback.choose(candidates, missing, now_ns)
             values = self._fallback.values(candidates, now_ns)
+            chosen = self._fallback.choose(candidates, values, missing)
         if chosen is None or len(set(chosen)) != len(chosen):
             return None
         if sum(candidates[i].size_bytes for i in chosen) < missing:
