@@ -14,11 +14,16 @@ import msgspec
 from modelmgr.errors import UsageError
 from modelmgr.records.certificate import Certificate
 from modelmgr.records.costs import CostDatabase
+from modelmgr.records.result import Result
 from modelmgr.records.validation import nearest
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-KINDS: Mapping[str, str] = {"costs": CostDatabase.KIND, "certificate": Certificate.KIND}
+KINDS: Mapping[str, str] = {
+    "costs": CostDatabase.KIND,
+    "result": Result.KIND,
+    "certificate": Certificate.KIND,
+}
 """What people type, and the ``kind`` that stands in the file."""
 
 
@@ -84,6 +89,15 @@ def _costs_schema() -> dict[str, Any]:
     return schema
 
 
+def _result_schema() -> dict[str, Any]:
+    schema = flatten_root(msgspec.json.schema(Result), title=Result.KIND)
+    schema["properties"]["kind"] = {"const": Result.KIND}
+    schema["properties"]["schema_version"] = {"const": Result.SCHEMA_VERSION}
+    schema["properties"]["decisions_sha256"]["pattern"] = "^sha256:[0-9a-f]{64}$"
+    schema["required"] = ["schema_version", "kind", *schema["required"]]
+    return schema
+
+
 def _certificate_schema() -> dict[str, Any]:
     schema = flatten_root(msgspec.json.schema(Certificate), title=Certificate.KIND)
     schema["properties"]["kind"] = {"const": Certificate.KIND}
@@ -94,5 +108,6 @@ def _certificate_schema() -> dict[str, Any]:
 
 _BUILDERS: Mapping[str, Callable[[], dict[str, Any]]] = {
     CostDatabase.KIND: _costs_schema,
+    Result.KIND: _result_schema,
     Certificate.KIND: _certificate_schema,
 }

@@ -1,0 +1,17 @@
+"""Print the decision hash of a simulation with everything in it, for other interpreters to repeat."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+if __name__ == "__main__":
+    sys.path[:0] = [str(ROOT / "core"), str(ROOT / "tests")]
+    from modelmgr.simulation.simulate import simulate
+    from modelmgr.workload.scenario_reader import read_scenario
+
+    for name in sys.argv[1:]:
+        scenario = read_scenario(ROOT / "scenarios" / f"{name}.yaml", purpose="simulate")
+        print(simulate(scenario, max_requests=400).result.decisions_sha256)
