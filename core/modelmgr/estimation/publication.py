@@ -30,18 +30,19 @@ INTERVAL_PROBABILITY = 0.975  # each side of the 95 % interval
 # A figure that is no better known than this is no figure.
 _WORTHLESS_SHARE = 0.5  # of the figure itself,
 _WORTHLESS_OF_LARGEST = 0.01  # unless that is small among what the device holds
-# Of the median absolute deviation against the standard deviation (normal distribution). As Student's
-# degrees it gives a figure that 0.6 to 2.3 % of next runs exceed (200,000 draws; 5 to 15 runs), 6 %
-# after 3.
+# Of the median absolute deviation against the standard deviation. As Student's degrees it gives a
+# figure that 0.6 to 2.3 % of next runs exceed (200,000 normal draws; 5 to 15 runs), 6 % after 3.
 _MAD_EFFICIENCY = 0.37
-_REFINEMENT = 3.0  # standard deviations of the earlier figure: a later one of the same costs
+_REFINEMENT = 0.9985  # each side of the earlier figure: where a later one of the same costs lies
+_MORE = 1.25  # times the information of the earlier figure: that one hardly matters any more
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
     """What callers see of a model, bytes; see ``CostEstimate``. ``known`` ends isolation runs.
 
-    ``sd`` is the standard deviation of a figure that readings gave, None for any other;
+    ``reach`` is how far from a figure that readings gave a better one of the same cost may lie, and
+    ``information`` how many readings of that model alone it is worth; None for any other figure.
     ``resident_upper`` and ``seen`` are the most that a copy's own process held at rest and at all,
     None where none tells it.
     """
@@ -54,7 +55,8 @@ class Published:
     source: Source
     identified: bool
     reason: str | None
-    sd: float | None = None
+    reach: float | None = None
+    information: float | None = None
     resident_upper: float | None = None
     seen: float | None = None
 
@@ -114,7 +116,9 @@ def from_fit(
         upper = max(bound, model.peak)
         return Published(False, model.peak, None, upper, None, "prior", False, reason)
     peak, resident = model.peak, model.resident
-    if previous is not None and previous.known and not _refines(model, previous):
+    information = (fit.scale / sd) ** 2 if sd > 0.0 else float("inf")
+    whole = previous is None or not previous.known or _refines(model, information, previous)
+    if previous is not None and not whole:
         peak = previous.peak + share * (model.peak - previous.peak)
         if previous.resident is not None:
             if resident is None:
@@ -136,7 +140,8 @@ def from_fit(
         "isolation" if model.measured_share > 0.5 else "aggregate",
         True,
         None,
-        sd,
+        student_quantile(_REFINEMENT, fit.degrees) * sd,
+        information if whole or previous is None else previous.information,
     )
 
 
@@ -172,13 +177,19 @@ def with_own_use(published: Published | None, own: OwnUse) -> Published | None:
         True,
         None if own.peaks.count >= 6 else f"an interval needs 6 jobs, not {own.peaks.count}",
         None,
+        None,
         most,
         largest,
     )
 
 
-def _refines(model: ModelFit, previous: Published) -> bool:
-    return previous.sd is not None and abs(model.peak - previous.peak) <= _REFINEMENT * previous.sd
+def _refines(model: ModelFit, information: float, previous: Published) -> bool:
+    if previous.reach is None or previous.information is None:
+        return False
+    return (
+        abs(model.peak - previous.peak) <= previous.reach
+        or information >= _MORE * previous.information
+    )
 
 
 def _doubt(model: ModelFit, fit: Fit) -> str | None:
