@@ -23,13 +23,14 @@ _IDLE_S = 5.0
 class _Ask:
     """One reading that somebody waits for."""
 
-    __slots__ = ("abandoned", "answer", "done", "error")
+    __slots__ = ("abandoned", "answer", "began_s", "done", "error")
 
     def __init__(self) -> None:
         self.done = threading.Event()
         self.answer: MemoryReading | None = None
         self.error: DeviceError | None = None
         self.abandoned = False
+        self.began_s: float | None = None
 
 
 class BoundedReader:
@@ -40,7 +41,8 @@ class BoundedReader:
         self._asks: queue.SimpleQueue[_Ask] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._hangs_since: float | None = None
+        # The reading under way, once its caller has given it up.
+        self._hanging: _Ask | None = None
 
     @property
     def description(self) -> DeviceDescription:
@@ -54,11 +56,11 @@ class BoundedReader:
             ReadingError: it failed, or did not end within ``within_s`` seconds.
             DeviceLostError: the device is gone.
         """
-        hangs_since = self._hangs_since
-        if hangs_since is not None:
+        hanging = self._hanging
+        if hanging is not None and hanging.began_s is not None:
             raise ReadingError(
                 f"the last reading of {self.description.name} has not ended for "
-                f"{time.monotonic() - hangs_since:.1f} s"
+                f"{time.monotonic() - hanging.began_s:.1f} s"
             )
         ask = _Ask()
         with self._lock:
@@ -68,18 +70,28 @@ class BoundedReader:
                     target=self._serve, name="modelmgr-reading", daemon=True
                 )
                 self._thread.start()
-        if not ask.done.wait(within_s):
-            ask.abandoned = True
-            self._hangs_since = self._hangs_since or time.monotonic()
-            if not ask.done.is_set():
-                raise ReadingError(
-                    f"reading {self.description.name} did not end within {within_s:.3g} s"
-                )
+        if not ask.done.wait(within_s) and not self._give_up(ask):
+            raise ReadingError(
+                f"reading {self.description.name} did not end within {within_s:.3g} s"
+            )
         if ask.error is not None:
             raise ask.error
         if ask.answer is None:
             raise ReadingError(f"reading {self.description.name} gave no answer")
         return ask.answer
+
+    def _give_up(self, ask: _Ask) -> bool:
+        """Wait no longer for an answer; True where it has just come.
+
+        One that the thread has not begun yet hangs nowhere: the thread passes over it.
+        """
+        with self._lock:
+            if ask.done.is_set():
+                return True
+            ask.abandoned = True
+            if ask.began_s is not None:
+                self._hanging = ask
+            return False
 
     def track(self, pid: int) -> None:
         """Count a worker process of ours in."""
@@ -103,13 +115,16 @@ class BoundedReader:
                         self._thread = None
                         return
                 continue
-            if ask.abandoned:
-                continue
+            with self._lock:
+                if ask.abandoned:
+                    continue
+                ask.began_s = time.monotonic()
             try:
                 ask.answer = self._reader.read()
             except DeviceError as error:
                 ask.error = error
             except BaseException as error:  # noqa: BLE001 - a foreign monitor may raise anything
                 ask.error = ReadingError(f"reading failed: {type(error).__name__}: {error}")
-            self._hangs_since = None
-            ask.done.set()
+            with self._lock:
+                self._hanging = None
+                ask.done.set()
