@@ -291,6 +291,8 @@ def test_a_list_that_makes_no_sense_changes_nothing(tmp_path: Path) -> None:
         ([stated("a"), stated("a")], host(out)),
         ([stated("a", frobnicate=1)], host(out)),
         ([stated("a")], host(out, repeats=0)),
+        ([stated("a")], host(out, seed=-1)),  # numpy and torch take none below 0
+        ([stated("a")], host(out, seed=2**64)),
         ([stated("a")], host(out, timeout_s=-1.0)),
         ([stated("a")], host(out, budget_bytes=-1)),
         ([stated("a")], host(out, budget_bytes=2**50)),  # more than any machine's memory

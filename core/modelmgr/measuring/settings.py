@@ -10,6 +10,8 @@ import msgspec
 from modelmgr.errors import UsageError
 from modelmgr.records.costs import CostDatabase
 
+_MAX_SEED = 2**63 - 1  # numpy takes none below 0, torch none beyond 64 bits
+
 IsolationAction = Literal["error", "warn", "wait"]
 
 
@@ -47,6 +49,8 @@ class ProfileSettings(msgspec.Struct, frozen=True, kw_only=True):
         """Raise UsageError where a value makes no sense."""
         if self.repeats is not None and self.repeats < 1:
             raise UsageError(f"repeats is {self.repeats}: measure in at least one process")
+        if not 0 <= self.seed <= _MAX_SEED:
+            raise UsageError(f"the seed is {self.seed}: give a whole number from 0 to {_MAX_SEED}")
         if self.budget_bytes is not None and self.budget_bytes <= 0:
             raise UsageError(f"the budget is {self.budget_bytes} bytes: give a positive size")
         if not 0 <= self.slack < 1:
