@@ -18,6 +18,8 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 import modelmgr
 from modelmgr.records.devices import DeviceDescription
 from modelmgr.runtime.manager import ModelManager
@@ -160,18 +162,61 @@ def hold(path: str, what: str) -> None:
     elif what == "loading":
         say({})
         client.lease("stuck", timeout=None)
+    elif what == "calling-large":
+        lease = client.lease("hang")
+        say({"worker": lease.instance.pid})
+        lease.instance.infer(np.ones(50_000_000, np.uint8))
+    elif what == "interrupted":
+        say({})
+        try:
+            client.lease("echo", timeout=None)
+        except KeyboardInterrupt:
+            say({"interrupted": client.lease("small").copy})
+    elif what == "interrupted-call":
+        lease = client.lease("hang")
+        say({})
+        try:
+            lease.instance.infer(1)
+        except KeyboardInterrupt:
+            lease.release()
+            say({"released": lease.over})
+    elif what == "forked":
+        _fork(client)
     threading.Event().wait()
+
+
+def _fork(client: modelmgr.RemoteManager) -> None:
+    """Say how a forked child fares with what its parent holds, and with a manager of its own."""
+    lease = client.lease("echo")
+    child = os.fork()
+    if child == 0:
+        found: dict[str, object] = {}
+        for name, use in (
+            ("lease", lambda: client.lease("small")),
+            ("release", lease.release),
+            ("infer", lambda: lease.instance.infer(1)),
+            ("shutdown", client.shutdown),
+        ):
+            try:
+                use()
+            except modelmgr.ModelmgrError as error:
+                found[name] = type(error).__name__
+            else:
+                found[name] = None
+        with modelmgr.connect(client.path) as own, own.lease("small") as model:
+            found["own"] = model.alive
+        say(found)
+        os._exit(0)
+    os.waitpid(child, 0)
+    say({"still": lease.instance.infer("held"), "serial": lease.serial})
 
 
 def _leave_descendant() -> int:
     """Leave a process behind that has copies of all descriptors, as a library in C might."""
-    connections = [
-        int(link.name)
-        for link in Path("/proc/self/fd").iterdir()
-        if link.exists() is False and str(link.readlink()).startswith("socket:")
-    ]
-    for descriptor in connections:
-        os.set_inheritable(descriptor, True)
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the one that lists them
+            if str(link.readlink()).startswith("socket:"):
+                os.set_inheritable(int(link.name), True)
     child = subprocess.Popen(
         [sys.executable, "-c", "import threading; threading.Event().wait()"],
         close_fds=False,

@@ -147,8 +147,9 @@ class RemoteManager:
     def _acquire(self, request: messages.Acquire) -> RemoteLease:
         link = self._link
         wait_s = None if request.default_timeout else request.timeout_s
-        granted = link.wait_for_lease(request, timeout_s=wait_s)
-        return RemoteLease(link, request.tag, granted)
+        return link.wait_for_lease(
+            request, lambda granted: RemoteLease(link, request.tag, granted), timeout_s=wait_s
+        )
 
     def acquire_model(self, tag: str, loader_func: ModelSpec | None = None) -> RemoteModel:
         """Return a model to call; give it back with ``release_model``. See ``lease``."""

@@ -52,12 +52,12 @@ class Stream:
 
     def __init__(self, end: socket.socket, *, frame_timeout_s: float) -> None:
         self._socket = end
+        self._memory: int | None = None
         self._frame_timeout_s = frame_timeout_s
         self._in = bytearray(_START_BYTES)
         self._view = memoryview(self._in)
         self._start: int = 0
         self._end: int = 0
-        self._memory: int | None = None
         self._out = bytearray(_HEADER_BYTES)
         end.setblocking(True)
         self._set_timeout(socket.SO_SNDTIMEO, frame_timeout_s)
@@ -74,6 +74,9 @@ class Stream:
         """Close the socket, and what was received and not taken; a second call does nothing."""
         self._socket.close()
         self._drop_memory()
+
+    def __del__(self) -> None:
+        self.close()
 
     def cut(self) -> None:
         """End the connection without closing the socket: a thread that waits on it wakes up."""

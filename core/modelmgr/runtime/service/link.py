@@ -7,22 +7,25 @@ request's end. The first connection, the anchor, is never asked on; its end is t
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
 import select
 import socket
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 
 from modelmgr.errors import (
     AcquireTimeoutError,
     ManagerClosedError,
+    ModelmgrError,
     ServiceLostError,
     UsageError,
 )
@@ -31,15 +34,65 @@ from modelmgr.runtime.service.framing import MalformedError, SilenceError, Strea
 from modelmgr.runtime.service.peers import peer_of
 
 _Reply = TypeVar("_Reply")
+_Made = TypeVar("_Made")
 
 _ANSWER_TIMEOUT_S = 60.0
 """How long a server may take to answer what it need not wait for."""
 _FRAME_TIMEOUT_S = 30.0
 _FAREWELL_MS = 200  # a killed process's descriptors are closed one after another
-# Waits for leases must neither keep a call from its connection nor a release: what they wait for may
-# be what this very process holds.
+# Waits for leases must keep neither a call nor a release from its connection: what they wait for
+# may be what this very process holds.
 _KEPT_FOR_SHORT = 2
 _SHARE_FOR_CALLS = 3  # one of so many
+
+
+class _Permit:
+    """The right to use a connection; one that is lost on its way back is replaced."""
+
+    def __init__(self, home: queue.SimpleQueue[_Permit]) -> None:
+        self._home = home
+
+    def __del__(self) -> None:
+        self._home.put(_Permit(self._home))
+
+
+class _Permits:
+    """So many permits. Unlike a semaphore's, they survive an interrupt between any two steps."""
+
+    def __init__(self, count: int) -> None:
+        self._home: queue.SimpleQueue[_Permit] = queue.SimpleQueue()
+        self.give_back = self._home.put
+        for _ in range(count):
+            self._home.put(_Permit(self._home))
+
+    def take(self, timeout_s: float | None) -> _Permit:
+        try:
+            return self._home.get(timeout=timeout_s)
+        except queue.Empty:
+            raise AcquireTimeoutError(
+                "Timeout waiting to acquire model: all of this process's connections to the server "
+                "are waiting already"
+            ) from None
+
+
+class LeaseReference(weakref.ref[Any]):
+    """Knows the serial of a lease that was dropped without a release."""
+
+    __slots__ = ("serial",)
+
+    def __new__(cls, lease: object, serial: int, dropped: Callable[[LeaseReference], None]) -> Self:
+        """Call ``dropped`` with this reference when the lease is gone."""
+        made = super().__new__(cls, lease, dropped)  # type: ignore[arg-type]  # as it is called
+        made.serial = serial
+        return made
+
+    def __init__(
+        self,
+        lease: object,
+        serial: int,  # noqa: ARG002 - __new__ took it
+        dropped: Callable[[LeaseReference], None],
+    ) -> None:
+        super().__init__(lease, dropped)  # type: ignore[arg-type]  # as it is called
 
 
 class Link:
@@ -61,79 +114,94 @@ class Link:
         self._encoders = threading.local()
         self._lock = threading.Lock()
         self._idle: deque[Stream] = deque()
-        self._open: set[Stream] = set()
+        self._open: weakref.WeakSet[Stream] = weakref.WeakSet()
+        self._leases: dict[int, LeaseReference] = {}
+        self._dropped: deque[LeaseReference] = deque()
         self._token: bytes | None = None
         self._anchor, welcome = self._connect()
         self._token = welcome.token
         self.epoch = welcome.epoch
         self.server_pid = welcome.pid
-        self._short = threading.BoundedSemaphore(_KEPT_FOR_SHORT)
+        self._short = _Permits(_KEPT_FOR_SHORT)
         left = welcome.connections - 1 - _KEPT_FOR_SHORT
         calls = max(1, left // _SHARE_FOR_CALLS)
-        self._calls = threading.BoundedSemaphore(calls)
-        self._waits = threading.BoundedSemaphore(max(1, left - calls))
+        self._calls = _Permits(calls)
+        self._waits = _Permits(max(1, left - calls))
         _LINKS.add(self)
 
-    def ask(
-        self,
-        request: messages.Request,
-        expected: type[_Reply],
-        buffers: Sequence[memoryview] = (),
-    ) -> _Reply:
+    def ask(self, request: messages.Request, expected: type[_Reply]) -> _Reply:
         """Return the answer to a request that the server need not wait for.
 
         Raises:
             ServiceLostError: the server is gone, or gave no answer.
             ModelmgrError: what the server said went wrong.
         """
-        with self._short:
-            reply, parcel = self._exchange(request, buffers, patience_s=_ANSWER_TIMEOUT_S)
-        parcel.close()
-        return self._check(reply, expected)
+        permit = self._short.take(None)
+        try:
+            return self._exchange(request, expected, _as_it_came, patience_s=_ANSWER_TIMEOUT_S)
+        finally:
+            self._short.give_back(permit)
 
     def wait_for_lease(
-        self, request: messages.Acquire, *, timeout_s: float | None
-    ) -> messages.Granted:
-        """Return what is granted, however long that takes.
+        self,
+        request: messages.Acquire,
+        make: Callable[[messages.Granted], _Made],
+        *,
+        timeout_s: float | None,
+    ) -> _Made:
+        """Return what is made of a grant, however long that takes.
 
         Args:
             request: what to ask.
+            make: makes a lease of a grant; from then on it gives itself back when it is dropped.
             timeout_s: how long to wait for a connection to ask on.
 
         Raises:
             AcquireTimeoutError: too many threads wait already, or what the server said.
             ServiceLostError, ModelmgrError: as ``ask``.
         """
-        if not self._waits.acquire(timeout=timeout_s):
-            raise AcquireTimeoutError(
-                f"Timeout waiting to acquire model: {request.tag!r}, as all of this process's "
-                "connections to the server are waiting"
-            )
+        permit = self._waits.take(timeout_s)
         try:
-            reply, parcel = self._exchange(request, (), patience_s=None)
+            return self._exchange(
+                request, messages.Granted, lambda granted, _: make(granted), patience_s=None
+            )
         finally:
-            self._waits.release()
-        parcel.close()
-        return self._check(reply, messages.Granted)
+            self._waits.give_back(permit)
 
     def call(
         self,
         request: messages.Request,
         expected: type[_Reply],
+        take: Callable[[_Reply, parcels.Parcel], _Made],
         buffers: Sequence[memoryview] = (),
-    ) -> tuple[_Reply, parcels.Parcel]:
-        """Return the answer of a model, however long it takes, and the parcel, to be closed.
+    ) -> _Made:
+        """Return what ``take`` makes of a model's answer, however long that takes.
 
         Raises:
             ServiceLostError, ModelmgrError: as ``ask``.
         """
-        with self._calls:
-            reply, parcel = self._exchange(request, buffers, patience_s=None)
+        permit = self._calls.take(None)
         try:
-            return self._check(reply, expected), parcel
-        except BaseException:
-            parcel.close()
-            raise
+            return self._exchange(request, expected, take, buffers, patience_s=None)
+        finally:
+            self._calls.give_back(permit)
+
+    def keep(self, lease: object, serial: int) -> None:
+        """Give a lease back with the next request should it be dropped without a release.
+
+        No line of Python runs when it is dropped: an interrupt there could lose it.
+        """
+        self._leases[serial] = LeaseReference(lease, serial, self._dropped.append)
+
+    def release_later(self, serial: int) -> None:
+        """Tell the server with the next request, as nobody knows whether it was told."""
+        kept = self._leases.get(serial)
+        if kept is not None:
+            self._dropped.append(kept)
+
+    def released(self, serial: int) -> None:
+        """Forget a lease that the server took back."""
+        self._leases.pop(serial, None)
 
     def close(self) -> None:
         """End the session; the server takes back what it holds. A second call does nothing."""
@@ -171,18 +239,28 @@ class Link:
     def _exchange(
         self,
         request: messages.Request,
-        buffers: Sequence[memoryview],
+        expected: type[_Reply],
+        take: Callable[[_Reply, parcels.Parcel], _Made],
+        buffers: Sequence[memoryview] = (),
         *,
         patience_s: float | None,
-    ) -> tuple[messages.Reply, parcels.Parcel]:
+    ) -> _Made:
+        # An interrupt can come between any two steps. Until the answer is in its final form, it
+        # costs the connection, by which the server knows; a stream that is lost closes itself.
         self.check_process()
         stream = self._take()
         try:
+            if self._dropped:
+                self._release_dropped(stream)
             deadline = None if patience_s is None else time.monotonic() + patience_s
             parcels.post(stream, self._encoder(), request, buffers)
             parcel = self._receive(stream, deadline)
-            reply = parcel.decode(messages.REPLIES)
-        except UsageError:  # it was not sent
+            try:
+                reply = self._check(parcel.decode(messages.REPLIES), expected)
+                made = take(reply, parcel)
+            finally:
+                parcel.close()
+        except ModelmgrError:  # it was not sent, or this is the answer: the stream is fine
             self._give_back(stream)
             raise
         except (EOFError, OSError, MalformedError) as error:
@@ -191,9 +269,21 @@ class Link:
         except BaseException:
             self._discard(stream)
             raise
-        # The body lies in the stream's buffer, which is free once it is decoded.
         self._give_back(stream)
-        return reply, parcel
+        return made
+
+    def _release_dropped(self, stream: Stream) -> None:
+        while self._dropped:
+            try:
+                dropped = self._dropped[0]
+            except IndexError:  # another thread was faster
+                return
+            request = messages.Release(epoch=self.epoch, serial=dropped.serial)
+            parcels.post(stream, self._encoder(), request)
+            parcels.receive(stream).close()  # whatever it says: nobody is left to be told
+            self._leases.pop(dropped.serial, None)
+            with contextlib.suppress(ValueError):
+                self._dropped.remove(dropped)
 
     def _receive(self, stream: Stream, deadline: float | None) -> parcels.Parcel:
         while True:
@@ -303,6 +393,10 @@ class Link:
         except AttributeError:
             found = encoders.one = msgspec.msgpack.Encoder()
         return found
+
+
+def _as_it_came(reply: _Reply, _: parcels.Parcel) -> _Reply:
+    return reply
 
 
 _LINKS: weakref.WeakSet[Link] = weakref.WeakSet()

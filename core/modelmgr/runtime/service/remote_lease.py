@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Literal, NoReturn
@@ -21,7 +22,7 @@ from modelmgr.errors import (
 )
 from modelmgr.runtime.service import messages
 from modelmgr.runtime.service.link import Link
-from modelmgr.runtime.service.parcels import arrays_of
+from modelmgr.runtime.service.parcels import Parcel, arrays_of
 from modelmgr.workers import payload
 from modelmgr.workers.reports import HostMemory, ShapeReport
 
@@ -37,13 +38,21 @@ class RemoteModel:
     """
 
     def __init__(
-        self, link: Link, *, tag: str, copy: int, device: str, pid: int | None, serial: int | None
+        self,
+        link: Link,
+        *,
+        tag: str,
+        copy: int,
+        device: str,
+        pid: int | None,
+        serial: int | None,
+        lease: RemoteLease | None = None,
     ) -> None:
         self.tag = tag
         self.copy = copy
         self.device = device
         self.pid = pid
-        self.lease: RemoteLease | None = None
+        self.lease = lease
         self._link = link
         self._serial = serial
 
@@ -74,13 +83,7 @@ class RemoteModel:
             timeout_s=timeout_s,
             **arrays_of(buffers),
         )
-        reply, parcel = self._link.call(request, messages.Outputs, buffers)
-        try:
-            return payload.decode(reply.tree, parcel.copies(reply.inline, reply.shared))
-        except WorkerProtocolError as error:
-            raise ServiceLostError(f"the server's answer is none: {error}") from error
-        finally:
-            parcel.close()
+        return self._link.call(request, messages.Outputs, _output, buffers)
 
     def run_shape(
         self,
@@ -105,9 +108,7 @@ class RemoteModel:
             seed=seed,
             timeout_s=timeout_s,
         )
-        reply, parcel = self._link.call(request, messages.ShapeDone)
-        parcel.close()
-        return reply.report
+        return self._link.call(request, messages.ShapeDone, lambda reply, _: reply.report)
 
     def memory(self) -> HostMemory:
         """Return what the worker holds of host memory now.
@@ -135,8 +136,18 @@ class RemoteModel:
         return f"<RemoteModel {self.tag!r} copy {self.copy} on {self.device}>"
 
 
+def _output(reply: messages.Outputs, parcel: Parcel) -> object:
+    try:
+        return payload.decode(reply.tree, parcel.copies(reply.inline, reply.shared))
+    except WorkerProtocolError as error:
+        raise ServiceLostError(f"the server's answer is none: {error}") from error
+
+
 class RemoteLease:
     """One granted copy; as ``Lease``: use it in a ``with`` block, or ``release`` it once.
+
+    One that is forgotten together with its model, as when an interrupt comes between a grant and
+    its use, is given back with the client's next request.
 
     Attributes:
         tag: the model.
@@ -147,7 +158,6 @@ class RemoteLease:
         hit: the copy had been loaded before.
         holder: the process and thread that acquired it.
         holder_ident: that thread's identifier.
-        instance: the model to call.
         exhausted: its body ran out of memory, and its copy went.
     """
 
@@ -161,18 +171,31 @@ class RemoteLease:
         self.hit = granted.hit
         self.holder = f"process {link.pid}, {thread.name}"
         self.holder_ident = thread.ident or 0
-        self.instance = RemoteModel(
-            link,
-            tag=tag,
-            copy=granted.copy,
-            device=granted.device,
-            pid=granted.worker_pid,
-            serial=granted.serial,
-        )
-        self.instance.lease = self
         self.exhausted = False
         self._link = link
+        self._worker_pid = granted.worker_pid
+        # The model keeps its lease, and not the other way round: both are freed when nobody has
+        # the model any more.
+        self._instance: weakref.ref[RemoteModel] | None = None
         self._over = threading.Lock()  # taken for good by the one release
+        link.keep(self, granted.serial)
+
+    @property
+    def instance(self) -> RemoteModel:
+        """The model to call."""
+        model = None if self._instance is None else self._instance()
+        if model is None:
+            model = RemoteModel(
+                self._link,
+                tag=self.tag,
+                copy=self.copy,
+                device=self.device,
+                pid=self._worker_pid,
+                serial=self.serial,
+                lease=self,
+            )
+            self._instance = weakref.ref(model)
+        return model
 
     @property
     def over(self) -> bool:
@@ -197,7 +220,14 @@ class RemoteLease:
         if not self._over.acquire(blocking=False):
             raise LeaseError(f"this lease of {self.tag!r} (copy {self.copy}) was released before")
         request = messages.Release(epoch=self.epoch, serial=self.serial, exhausted=exhausted)
-        self.exhausted = self._link.ask(request, messages.Answer).holds
+        try:
+            self.exhausted = self._link.ask(request, messages.Answer).holds
+        except Exception:
+            raise
+        except BaseException:  # interrupted, perhaps before the server was told
+            self._link.release_later(self.serial)
+            raise
+        self._link.released(self.serial)
 
     def __enter__(self) -> RemoteModel:
         """Return the model; raise LeaseError where the lease is over."""

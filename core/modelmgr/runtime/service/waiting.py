@@ -67,6 +67,7 @@ class PendingRequest:
         self._lock = threading.Lock()
         self._ticket: int | None = None
         self._loading: Worker | None = None
+        self._given_up = False
         self.cancelled = False
 
     def acquire(
@@ -89,17 +90,23 @@ class PendingRequest:
         )
 
     def cancel(self) -> None:
-        """End the request, from another thread; a lease that was granted already stays."""
+        """End the request, from another thread; a lease that was granted already stays.
+
+        A load that runs for it ends with it, unless others wait for the same model.
+        """
         with self._lock:
             self.cancelled = True
             ticket = self._ticket
         if ticket is None:
             return
         self._driver.cancel(ticket)
+        tag, scheduler = self._spec.tag, self._driver.scheduler
         with self._driver.gate:
-            wanted_by_others = self._driver.scheduler.queue.waiting(self._spec.tag) > 0
+            others = [*scheduler.queue, *scheduler.committed_tickets.values()]
+            wanted_by_others = any(other.tag == tag for other in others)
         if not wanted_by_others:
             with self._lock:
+                self._given_up = True
                 worker = self._loading
             if worker is not None:
                 worker.kill()
@@ -110,8 +117,8 @@ class PendingRequest:
         try:
             with self._lock:
                 self._loading = worker
-                cancelled = self.cancelled
-            if cancelled:
+                given_up = self._given_up
+            if given_up:
                 raise WorkerError(f"loading {self._spec.tag!r} was given up: its client is gone")  # noqa: TRY301 - one place clears away
             worker.load(timeout_s=self._settings.load_timeout_s)
         except BaseException:
