@@ -35,6 +35,18 @@ class _Commands(LazyGroup):
             "modelmgr_cli.commands.costs",
             "Show, compare, merge, verify and export cost databases.",
         ),
+        "plan": (
+            "modelmgr_cli.commands.plan",
+            "Say which models fit together on which device, and why where they do not.",
+        ),
+        "simulate": (
+            "modelmgr_cli.commands.simulate",
+            "Run a scenario in virtual time, through the scheduler that runs in production.",
+        ),
+        "certify": (
+            "modelmgr_cli.commands.certify",
+            "Check the certificate of an offline bound, without a solver.",
+        ),
         "doctor": (
             "modelmgr_cli.commands.doctor",
             "Say what this machine has and what profile would do on it.",

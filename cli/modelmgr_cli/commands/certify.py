@@ -1,0 +1,80 @@
+"""Check the certificate of an offline bound: exact arithmetic, no solver, nothing believed.
+
+  modelmgr certify mixed-burst.certificate.json
+  modelmgr certify mixed-burst.certificate.json --result mixed-burst.json
+  modelmgr certify mixed-burst.certificate.json --json
+
+The file holds the served schedule and what proves that no eviction and prefetch policy could have
+served it with less reload cost. With --result: also that it belongs to that result, by the hash of
+its decisions, and how far the result is from what is proven.
+
+Exit status: 0 it proves what it claims, 1 it does not or belongs to another result, 2 it is no
+certificate.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modelmgr.records.certificate import Certificate
+from modelmgr.records.result import Result
+from modelmgr.simulation.certificate import check_certificate
+from modelmgr_cli.commands import options
+from modelmgr_cli.lazy import DocCommand
+from modelmgr_cli.outcome import Outcome
+from modelmgr_cli.render.certificates import certificate_as_plain, certificate_page
+from modelmgr_cli.render.json import answer
+from modelmgr_cli.terminal import terminal_of
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+
+@app.command(help=__doc__, cls=DocCommand)
+def certify(
+    context: typer.Context,
+    *,
+    file: Annotated[
+        Path, typer.Argument(metavar="CERTIFICATE.json", help="What simulate --bound wrote.")
+    ],
+    result: Annotated[
+        Path | None,
+        typer.Option("--result", metavar="RESULT.json", help="The result it should belong to."),
+    ] = None,
+    json: options.AsJson = False,
+) -> Outcome:
+    """Read, check and show."""
+    terminal = terminal_of(context)
+    certificate = Certificate.load(file)
+    run = None if result is None else Result.load(result)
+    verdict = check_certificate(certificate)
+    strangers = () if run is None else _does_not_belong(certificate, run)
+    if json:
+        plain = certificate_as_plain(certificate, verdict, run, strangers)
+        terminal.out(answer("certificate-check", plain))
+    else:
+        terminal.show(*certificate_page(certificate, verdict, run, strangers))
+    return Outcome.FINE if verdict.holds and not strangers else Outcome.GATE_FAILED
+
+
+def _does_not_belong(certificate: Certificate, result: Result) -> tuple[str, ...]:
+    """Return why a certificate is not this result's; nothing where it is."""
+    reasons: list[str] = []
+    if certificate.decisions_sha256 is None:
+        reasons.append("the certificate names no decision log, so it belongs to no result")
+    elif certificate.decisions_sha256 != result.decisions_sha256:
+        reasons.append(
+            f"the certificate is of the decisions {certificate.decisions_sha256}, the result has "
+            f"{result.decisions_sha256}"
+        )
+    bound = result.bound
+    if bound is None:
+        reasons.append("the result has no bound")
+    elif bound.reload_cost_ns != certificate.solver.reload_cost_ns:
+        reasons.append(
+            f"the result has a bound of {bound.reload_cost_ns} ns, the certificate one of "
+            f"{certificate.solver.reload_cost_ns} ns"
+        )
+    return tuple(reasons)
