@@ -1,0 +1,252 @@
+"""Where a server listens, and who may come: permission bits, owners, locks, long paths."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+import modelmgr
+from modelmgr import ServiceLostError, ServiceServer, UsageError
+from modelmgr.runtime.service.places import (
+    MAX_PATH_BYTES,
+    ListeningPlace,
+    checked_path,
+    default_socket_path,
+)
+from support.parties import Party, wait_until
+from support.service_parties import Child, serving
+
+NOBODY = 65534
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def test_folder_and_socket_are_the_owner_s_alone_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        place = ListeningPlace(tmp_path / "a" / "b" / "m.sock")
+    finally:
+        os.umask(before)
+    try:
+        assert mode_of(tmp_path / "a") == 0o700
+        assert mode_of(tmp_path / "a" / "b") == 0o700
+        assert mode_of(place.path) == 0o600
+        assert stat.S_ISSOCK(place.path.lstat().st_mode)
+    finally:
+        place.close()
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+    place.close()
+
+
+def test_the_socket_never_had_another_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    listen = socket.socket.listen
+
+    def look(self: socket.socket, backlog: int) -> None:
+        seen.append(mode_of(tmp_path / "m.sock"))  # bound, and nobody can connect yet
+        listen(self, backlog)
+
+    monkeypatch.setattr(socket.socket, "listen", look)
+    ListeningPlace(tmp_path / "m.sock").close()
+    assert seen == [0o600]
+
+
+def test_two_servers_at_one_path_is_a_usage_error_that_names_the_first(tmp_path: Path) -> None:
+    with serving(tmp_path / "m.sock") as server:
+        with pytest.raises(UsageError, match=f"process {os.getpid()}"):
+            ListeningPlace(server.path)
+        with modelmgr.connect(server.path) as client, client.lease("echo") as model:
+            assert model.infer(1) == 1
+
+
+def test_a_dead_server_s_socket_and_lock_are_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "m.sock"
+    with Child("serve", path) as server:
+        server.said()
+        server.kill()
+    assert path.exists()
+    with pytest.raises(ServiceLostError, match="no server listens"):
+        modelmgr.connect(path)
+    with serving(path) as second, modelmgr.connect(path) as client:
+        assert client.epoch == second.epoch
+
+
+def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("mine")
+    with pytest.raises(UsageError, match="is a file and no socket"):
+        ListeningPlace(path)
+    assert path.read_text() == "mine"
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_a_path_that_is_too_long_is_refused_on_both_sides(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * (MAX_PATH_BYTES - len(os.fsencode(tmp_path))))
+    for use in (lambda: checked_path(long), lambda: modelmgr.connect(long)):
+        with pytest.raises(UsageError, match=str(MAX_PATH_BYTES)):
+            use()
+    fits = Path("/tmp") / ("y" * (MAX_PATH_BYTES - 5))  # noqa: S108 - nothing is made there
+    assert checked_path(fits) == fits
+
+
+def test_the_longest_path_that_is_allowed_works(tmp_path: Path) -> None:
+    name = "x" * (MAX_PATH_BYTES - len(os.fsencode(tmp_path)) - 1)
+    place = ListeningPlace(checked_path(tmp_path / name))
+    place.close()
+
+
+def test_the_default_is_in_the_runtime_folder_or_in_one_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = tmp_path / "runtime"
+    runtime.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    assert default_socket_path() == runtime / "modelmgr" / "manager.sock"
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    ours = tmp_path / f"modelmgr-{os.geteuid()}"
+    assert default_socket_path() == ours / "manager.sock"
+    ours.mkdir(mode=0o700)
+    assert default_socket_path() == ours / "manager.sock"
+    ours.chmod(0o755)
+    with pytest.raises(UsageError, match="0700"):
+        default_socket_path()
+    ours.rmdir()
+    ours.symlink_to(runtime)
+    with pytest.raises(UsageError, match="0700"):
+        default_socket_path()
+
+
+@as_root
+def test_a_default_folder_of_somebody_else_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    ours = tmp_path / f"modelmgr-{os.geteuid()}"
+    ours.mkdir(mode=0o700)
+    shutil.chown(ours, NOBODY)
+    with pytest.raises(UsageError, match="not a folder of this user"):
+        default_socket_path()
+
+
+@as_root
+def test_another_user_is_cut_off_even_where_the_files_would_let_him_in(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("open")
+    with serving(folder / "m.sock") as server:
+        for part in (server.path, folder, *folder.parents[:2]):
+            part.chmod(0o777)
+        ready, done = os.pipe()
+        child = os.fork()
+        if child == 0:  # pragma: no cover - another process
+            answer = b"failed"
+            try:
+                os.setuid(NOBODY)
+                end = socket.socket(socket.AF_UNIX)
+                end.connect(str(server.path))
+                end.sendall(b"hello")
+                answer = b"cut off" if end.recv(100) == b"" else b"answered"
+            except (ConnectionResetError, BrokenPipeError):
+                answer = b"cut off"
+            finally:
+                os.write(done, answer)
+                os._exit(0)
+        os.waitpid(child, 0)
+        os.close(done)
+        with os.fdopen(ready, "rb") as reader:
+            assert reader.read() == b"cut off"
+        assert server.clients() == ()
+
+
+@as_root
+def test_a_client_refuses_a_server_of_another_user(tmp_path: Path) -> None:
+    path = tmp_path / "m.sock"
+    for part in (tmp_path, *tmp_path.parents[:2]):
+        part.chmod(0o777)
+    ready, done = os.pipe()
+    child = os.fork()
+    if child == 0:  # pragma: no cover - another process
+        os.setuid(NOBODY)
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(path))
+        listener.listen()
+        os.write(done, b"x")
+        end, _ = listener.accept()
+        end.recv(1)
+        os._exit(0)
+    os.read(ready, 1)
+    with pytest.raises(UsageError, match=f"user {NOBODY}"):
+        modelmgr.connect(path)
+    os.waitpid(child, 0)
+    os.close(ready)
+    os.close(done)
+
+
+def test_connections_are_limited_in_number_and_the_others_unharmed(tmp_path: Path) -> None:
+    with (
+        serving(tmp_path / "m.sock", max_connections=8, max_connections_per_client=6) as server,
+        modelmgr.connect(server.path) as client,
+        client.lease("echo") as model,
+    ):
+        strangers = [socket.socket(socket.AF_UNIX) for _ in range(20)]
+        for stranger in strangers:
+            stranger.connect(str(server.path))
+        wait_until(lambda: any(_is_cut(s) for s in strangers), "those beyond the limit are cut off")
+        assert model.infer(1) == 1
+        for stranger in strangers:
+            stranger.close()
+        wait_until(lambda: _connects(server), "there is room again")
+
+
+def _is_cut(end: socket.socket) -> bool:
+    end.setblocking(False)
+    try:
+        return end.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
+def _connects(server: ServiceServer) -> bool:
+    try:
+        modelmgr.connect(server.path).shutdown()
+    except ServiceLostError:
+        return False
+    return True
+
+
+def test_a_server_can_be_closed_by_several_and_again_while_clients_come_and_go(
+    tmp_path: Path,
+) -> None:
+    with serving(tmp_path / "m.sock") as server:
+
+        def come_and_go() -> int:
+            count = 0
+            while True:
+                try:
+                    with modelmgr.connect(server.path) as client, client.lease("echo"):
+                        count += 1
+                except modelmgr.ModelmgrError:
+                    return count
+
+        visitors = [Party(come_and_go) for _ in range(4)]
+        wait_until(lambda: server.clients() != (), "they come")
+        closers = [Party(lambda: server.close(5)) for _ in range(3)]
+        for closer in closers:
+            closer.result()
+        for visitor in visitors:
+            visitor.result()
+        assert server.close() == closers[0].result()
+    assert sys.exc_info() == (None, None, None)
