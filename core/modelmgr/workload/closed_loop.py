@@ -19,12 +19,12 @@ class ClosedLoopUser:
     """One user of a closed-loop phase."""
 
     __slots__ = (
-        "_draw_service",
         "_end_ns",
         "_pick_model",
         "_pick_shape",
         "_samplers",
         "_service",
+        "_service_stream",
         "_tags",
         "_think",
         "_user",
@@ -65,20 +65,20 @@ class ClosedLoopUser:
         self._pick_model = picker(
             [weight for _, weight in phase.mix], open_stream(seed, *names, "model")
         )
-        draw_shape = open_stream(seed, *names, "shape") if phase.shapes else None
+        shape_stream = open_stream(seed, *names, "shape") if phase.shapes else None
         self._pick_shape = [
             None
-            if draw_shape is None
-            else service.shape_picker(phase.shapes.get(tag, ()), draw_shape)
+            if shape_stream is None
+            else service.shape_picker(phase.shapes.get(tag, ()), shape_stream)
             for tag, _ in phase.mix
         ]
         self._service = service
-        self._draw_service = open_stream(seed, *names, "service")
+        self._service_stream = open_stream(seed, *names, "service")
         self._samplers: dict[tuple[int, int], Sampler] = {}
 
     def ask(self, now_ns: int) -> RawRequest | None:
         """Return the next request, after the time to think; None when the phase is over by then."""
-        at_ns = now_ns if self._think is None else now_ns + self._think(1)[0]
+        at_ns = now_ns if self._think is None else now_ns + self._think.one()
         if at_ns >= self._end_ns:
             return None
         model = self._pick_model()
@@ -87,6 +87,7 @@ class ClosedLoopUser:
         shape = NO_SHAPE if pick_shape is None else pick_shape()
         sample = self._samplers.get((tag, shape))
         if sample is None:
-            sample = self._service.sampler(tag, shape, self._draw_service)
+            stream = self._service_stream.child(f"{tag} {shape}")
+            sample = self._service.sampler(tag, shape, stream)
             self._samplers[tag, shape] = sample
-        return at_ns, tag, sample(1)[0], shape, self._user
+        return at_ns, tag, sample.one(), shape, self._user

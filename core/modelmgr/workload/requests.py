@@ -27,23 +27,27 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from operator import itemgetter
+
+import numpy as np
 
 from modelmgr.errors import InputError, UsageError
 from modelmgr.records.validation import nearest, shorten
 from modelmgr.units import NS_PER_S
 from modelmgr.workload.arrivals import Times, make_times, peak_rate_per_s
 from modelmgr.workload.closed_loop import ClosedLoopUser
+from modelmgr.workload.distributions import IntArray
 from modelmgr.workload.raw_requests import DRAWN_LATER, NO_SHAPE, NOBODY, RawRequest
 from modelmgr.workload.scenario import MixPhase, Phase, Request, Scenario, TracePhase
-from modelmgr.workload.service import Fill, ServiceTimes, TracedModel
+from modelmgr.workload.service import Columns, ServiceTimes, TracedModel
 from modelmgr.workload.streams import open_stream
 from modelmgr.workload.traces import read_trace
 
 _BATCH = 2048
 """Requests that a batch is meant to have; it is cut by time, so it may have more or fewer."""
-_PER_MODEL = 8
+_PER_MODEL = 32
 """... but at least so many for each model of a mix, as asking a model costs time too."""
 
 _AT = itemgetter(0)
@@ -125,26 +129,20 @@ class RequestSource:
 
     def _mix(self, number: int, phase: MixPhase, start_ns: int) -> Iterator[Chunk]:
         total = sum(weight for _, weight in phase.mix)
-        models: list[tuple[Times, Fill]] = []
+        models: list[tuple[int, Times, Columns]] = []
         for tag, weight in phase.mix:
-            if weight <= 0:
-                continue
             index = self._index[tag]
-            draw = open_stream(self._scenario.seed, "phase", number, "arrivals", tag)
-            times = make_times(phase.arrivals, weight, total, draw, start_ns=start_ns)
-            fill = self._service.filler(number, index, phase.shapes.get(tag, ()))
-            models.append((times, fill))
+            stream = open_stream(self._scenario.seed, "phase", number, "arrivals", tag)
+            times = make_times(phase.arrivals, weight, total, stream, start_ns=start_ns)
+            if times is not None:
+                columns = self._service.columns(number, index, phase.shapes.get(tag, ()))
+                models.append((index, times, columns))
         wanted = max(_BATCH, _PER_MODEL * len(models))
         window_ns = max(1, round(wanted * NS_PER_S / peak_rate_per_s(phase.arrivals)))
         now_ns, end_ns = start_ns, start_ns + phase.duration_ns
         while now_ns < end_ns:
             now_ns = min(end_ns, now_ns + window_ns)
-            found: list[RawRequest] = []
-            for times, fill in models:
-                if at := times(now_ns):
-                    found += fill(at)
-            found.sort(key=_AT)  # stable: equal times stay in the mix's order
-            yield found, now_ns
+            yield _generate(models, now_ns), now_ns
 
     def _closed(self, number: int, phase: MixPhase, start_ns: int) -> Iterator[Chunk]:
         end_ns = start_ns + phase.duration_ns
@@ -228,6 +226,44 @@ class RequestSource:
             if ready:
                 ready.sort(key=_AT)  # stable: equal times stay in the order of the phases
                 yield ready
+
+
+def _generate(models: Sequence[tuple[int, Times, Columns]], end_ns: int) -> list[RawRequest]:
+    """Return what a mix's models ask for before an end, in time order."""
+    times: list[IntArray] = []
+    services: list[IntArray] = []
+    shapes: list[IntArray | None] = []
+    tags: list[int] = []
+    for tag, source, columns in models:
+        at_ns = source.before(end_ns)
+        if len(at_ns):
+            service, shape = columns(len(at_ns))
+            times.append(at_ns)
+            services.append(service)
+            shapes.append(shape)
+            tags.append(tag)
+    if not times:
+        return []
+    at = np.concatenate(times)
+    order = at.argsort(kind="stable")  # equal times stay in the mix's order
+    counts = [len(part) for part in times]
+    shape_column: Iterable[int] = repeat(NO_SHAPE)
+    if any(shape is not None for shape in shapes):
+        given = [
+            np.full(count, NO_SHAPE, dtype=np.int64) if shape is None else shape
+            for shape, count in zip(shapes, counts, strict=True)
+        ]
+        shape_column = np.concatenate(given)[order].tolist()
+    return list(
+        zip(
+            at[order].tolist(),
+            np.repeat(np.array(tags), counts)[order].tolist(),
+            np.concatenate(services)[order].tolist(),
+            shape_column,
+            repeat(NOBODY),
+            strict=False,
+        )
+    )
 
 
 def phase_lines(workload: Sequence[Phase]) -> list[list[tuple[int, Phase]]]:

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from itertools import accumulate, repeat
+from itertools import accumulate
 from typing import NamedTuple
 
-from modelmgr.workload.distributions import Sampler, make_sampler
-from modelmgr.workload.raw_requests import DRAWN_LATER, NO_SHAPE, NOBODY, RawRequest
+import numpy as np
+
+from modelmgr.workload.distributions import IntArray, Sampler, constant_sampler, make_sampler
+from modelmgr.workload.raw_requests import DRAWN_LATER, NO_SHAPE
 from modelmgr.workload.scenario import MixPhase, Scenario, ScenarioCost
-from modelmgr.workload.streams import Draw, open_stream
+from modelmgr.workload.streams import Stream, open_stream
 
 Shape = tuple[tuple[str, int], ...]
 """Dimensions and sizes, sorted by name."""
-Fill = Callable[[list[int]], list[RawRequest]]
-"""Makes requests of one model of times."""
+Columns = Callable[[int], tuple[IntArray, IntArray | None]]
+"""Draws so many service times, and their shapes where they have any."""
 
 _LENGTH = "sequence_length"
 _BATCH = "batch_size"
@@ -64,71 +66,71 @@ class ServiceTimes:
         self.shapes: tuple[Shape, ...] = tuple(found)
         self._number: Mapping[Shape, int] = {shape: i for i, shape in enumerate(found)}
 
-    def sampler(self, tag: int, shape: int, draw: Draw) -> Sampler:
+    def sampler(self, tag: int, shape: int, stream: Stream) -> Sampler:
         """Return what draws a model's service times for a shape, or for no particular one."""
         cost = self._models[tag].cost
         if cost is None or not self._drawn:
-            return lambda count: [DRAWN_LATER] * count
+            return constant_sampler(DRAWN_LATER)
         distribution = cost.service
         if shape != NO_SHAPE:
             distribution = cost.service_by_shape.get(self.shapes[shape], distribution)
-        return make_sampler(distribution, draw)
+        return make_sampler(distribution, stream)
 
-    def filler(self, phase: int, tag: int, weighted: Sequence[tuple[Shape, float]]) -> Fill:
-        """Return what gives a model's requests of a phase their shapes and service times."""
+    def columns(self, phase: int, tag: int, weighted: Sequence[tuple[Shape, float]]) -> Columns:
+        """Return what draws the next service times of a model in a phase, and their shapes.
+
+        The shapes are None where the model's requests have no particular one.
+        """
         name = self._models[tag].tag
 
-        def stream(purpose: str, *names: str | int) -> Draw:
+        def stream(purpose: str, *names: str) -> Stream:
             return open_stream(self._seed, "phase", phase, purpose, name, *names)
 
         if not weighted:
-            sample = self.sampler(tag, NO_SHAPE, stream("service"))
-
-            def fill(at: list[int]) -> list[RawRequest]:
-                nobody = repeat(NOBODY)
-                return list(
-                    zip(at, repeat(tag), sample(len(at)), repeat(NO_SHAPE), nobody, strict=False)
-                )
-
-            return fill
-        pick = self.shape_picker(weighted, stream("shape"))
-        samplers = {
-            self._number[shape]: self.sampler(
-                tag, self._number[shape], stream("service", *(str(size) for size in shape))
-            )
+            take = self.sampler(tag, NO_SHAPE, stream("service")).take
+            return lambda count: (take(count), None)
+        indices = np.array([self._number[shape] for shape, _ in weighted], dtype=np.int64)
+        bounds = np.array(list(accumulate(weight for _, weight in weighted)), dtype=np.float64)
+        total = float(bounds[-1])
+        last = max(place for place, (_, weight) in enumerate(weighted) if weight > 0)
+        draw = stream("shape")
+        samplers = [
+            self.sampler(tag, self._number[shape], stream("service", *map(str, shape)))
             for shape, _ in weighted
-        }
+        ]
 
-        def fill_shaped(at: list[int]) -> list[RawRequest]:
-            shapes = [pick() for _ in at]
-            return [
-                (at_ns, tag, samplers[shape](1)[0], shape, NOBODY)
-                for at_ns, shape in zip(at, shapes, strict=True)
-            ]
+        def shaped(count: int) -> tuple[IntArray, IntArray | None]:
+            found = bounds.searchsorted(draw.take(count) * total, side="right")
+            chosen = np.minimum(found.astype(np.int64), last)
+            service = np.empty(count, dtype=np.int64)
+            for place, sampler in enumerate(samplers):
+                places = np.flatnonzero(chosen == place)
+                service[places] = sampler.take(len(places))
+            return service, indices[chosen]
 
-        return fill_shaped
+        return shaped
 
     def shape_picker(
-        self, weighted: Sequence[tuple[Shape, float]], draw: Draw
+        self, weighted: Sequence[tuple[Shape, float]], stream: Stream
     ) -> Callable[[], int]:
         """Return what draws the index of a shape."""
         if not weighted:
             return lambda: NO_SHAPE
         indices = [self._number[shape] for shape, _ in weighted]
-        pick = picker([weight for _, weight in weighted], draw)
+        pick = picker([weight for _, weight in weighted], stream)
         return lambda: indices[pick()]
 
     def traced(self, phase: int, tag: int) -> TracedModel:
         """Return what a trace's rows of a model take."""
         model = self._models[tag]
-        draw = open_stream(self._seed, "phase", phase, "service", model.tag)
+        stream = open_stream(self._seed, "phase", phase, "service", model.tag)
         samplers: dict[int, Sampler] = {}
 
         def service(shape: int) -> int:
             sample = samplers.get(shape)
             if sample is None:
-                sample = samplers[shape] = self.sampler(tag, shape, draw)
-            return sample(1)[0]
+                sample = samplers[shape] = self.sampler(tag, shape, stream.child(str(shape)))
+            return sample.one()
 
         cost = model.cost if self._drawn else None
         per_token = None if cost is None else (cost.per_input_token_ns, cost.per_output_token_ns)
@@ -146,12 +148,12 @@ class ServiceTimes:
         return lambda tokens: indices[min(bisect_left(sizes, tokens), len(sizes) - 1)]
 
 
-def picker(weights: Sequence[float], draw: Draw) -> Callable[[], int]:
+def picker(weights: Sequence[float], stream: Stream) -> Callable[[], int]:
     """Return what draws an index by weight; an index of weight 0 never comes."""
     bounds = list(accumulate(weights))
     total = bounds[-1]
     last = max(index for index, weight in enumerate(weights) if weight > 0)
-    return lambda: min(last, bisect_right(bounds, draw() * total))
+    return lambda: min(last, bisect_right(bounds, stream() * total))
 
 
 def _shapes_by_length(cost: ScenarioCost) -> dict[int, Shape]:
