@@ -18,6 +18,7 @@ from modelmgr.workload.scenario import (
     FaultKind,
     ManagerOptions,
     Scenario,
+    ScenarioModel,
 )
 from modelmgr.workload.scenario_reader import read_scenario
 from support.small_scenarios import MS, constant, exponential, make_model, make_scenario
@@ -29,8 +30,8 @@ SHIPPED = sorted(
 KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 
 
-def run(scenario: Scenario, **options: int) -> SimulationOutcome:
-    outcome = simulate(scenario, check=True, **options)
+def run(scenario: Scenario, max_requests: int | None = None) -> SimulationOutcome:
+    outcome = simulate(scenario, check=True, max_requests=max_requests)
     requests = outcome.result.requests
     ended = (
         requests.completed
@@ -48,7 +49,7 @@ def run(scenario: Scenario, **options: int) -> SimulationOutcome:
 def drawn_scenario(seed: int) -> Scenario:
     """Return a scenario with everything in it that can go wrong."""
     draw = random.Random(seed)
-    models = []
+    models: list[ScenarioModel] = []
     for number in range(draw.randint(2, 7)):
         resident = draw.randint(200, 3000) * MIB
         peak = resident + draw.randint(0, 800) * MIB

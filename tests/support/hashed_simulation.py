@@ -1,4 +1,4 @@
-"""Print the decision hash of a simulation with everything in it, for other interpreters to repeat."""
+"""Print the decision hashes of simulations, for other interpreters to repeat."""
 
 from __future__ import annotations
 
@@ -14,4 +14,5 @@ if __name__ == "__main__":
 
     for name in sys.argv[1:]:
         scenario = read_scenario(ROOT / "scenarios" / f"{name}.yaml", purpose="simulate")
-        print(simulate(scenario, max_requests=400).result.decisions_sha256)
+        result = simulate(scenario, max_requests=400).result
+        sys.stdout.write(f"{result.decisions_sha256}\n")

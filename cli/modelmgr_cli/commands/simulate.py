@@ -1,0 +1,206 @@
+"""Run a scenario in virtual time, through the scheduler that runs in production.
+
+Hours of traffic take seconds: what users would wait, what is loaded and evicted, how full each
+device gets. The same scenario and seed give the same decisions, byte for byte, on any machine.
+
+  modelmgr simulate scenarios/mixed-burst.yaml
+  modelmgr simulate scenarios/mixed-burst.yaml --policy lru --seed 2 --out lru.json
+  modelmgr simulate scenarios/long-tail.yaml --max-requests 10000 --log decisions.jsonl
+  modelmgr simulate scenarios/worker-faults.yaml --check --export markdown=faults.md
+
+The log has one decision a line, as it was taken; the result's decisions_sha256 is its SHA-256.
+Ctrl-C ends the run: what came until then is shown and written, marked partial.
+
+Exit status: 0 done; 2 bad input; 130 interrupted, the result so far is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import time
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from modelmgr.errors import UsageError
+from modelmgr.measuring.interruption import StopSignals
+from modelmgr.records.atomic_files import write_atomically
+from modelmgr.records.result import Result
+from modelmgr.records.result_codec import encode_result
+from modelmgr.reporting.result_export import export_result_csv, export_result_markdown
+from modelmgr.simulation.simulate import simulate as simulate_scenario
+from modelmgr.units import NS_PER_S
+from modelmgr.workload.policy_plugins import find_policy, policy_names
+from modelmgr.workload.scenario import MixPhase, Scenario
+from modelmgr.workload.scenario_reader import read_scenario
+from modelmgr_cli.commands import options
+from modelmgr_cli.lazy import DocCommand
+from modelmgr_cli.outcome import Outcome
+from modelmgr_cli.render.results import result_page
+from modelmgr_cli.render.simulation import simulation_display
+from modelmgr_cli.terminal import Terminal, terminal_of
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+_DEFAULT_RESULT = Path("result.json")
+
+
+def _complete_policies(incomplete: str) -> list[str]:
+    return [name for name in policy_names() if name.startswith(incomplete)]
+
+
+@app.command(help=__doc__, cls=DocCommand)
+def simulate(
+    context: typer.Context,
+    *,
+    path: Annotated[Path, typer.Argument(metavar="SCENARIO.yaml", help="The scenario.")],
+    seed: Annotated[
+        int | None, typer.Option("--seed", metavar="N", help="Instead of the scenario's.")
+    ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            "--policy",
+            metavar="NAME",
+            help="Eviction policy instead of the scenario's: lru, gdsf, demand-tiers, queue-value "
+            "or one that another package brings.",
+            autocompletion=_complete_policies,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write the result there, as JSON.")
+    ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option("--log", metavar="FILE", help="Write every decision there, as JSON lines."),
+    ] = None,
+    max_requests: Annotated[
+        int | None,
+        typer.Option("--max-requests", metavar="N", help="End the traffic after so many."),
+    ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check/--no-check", help="Check every promise after every event; slow."),
+    ] = False,
+    export: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--export",
+            metavar="FORMAT[=PATH]",
+            help="Also write csv or markdown; beside the result unless PATH says where.",
+        ),
+    ] = None,
+    json: options.AsJson = False,
+) -> Outcome:
+    """Check everything, simulate, write, show."""
+    terminal = terminal_of(context)
+    scenario = _chosen(path, seed=seed, policy=policy)
+    if max_requests is not None and max_requests < 1:
+        raise UsageError(f"--max-requests: {max_requests} is no number of requests; write 1000")
+    exports = _check_outputs(path, out, log, export)
+    started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    began_ns = time.monotonic_ns()
+    with (
+        _written_to(log) as write,
+        StopSignals() as signals,
+        simulation_display(terminal, _horizon_ns(scenario)) as display,
+    ):
+        outcome = simulate_scenario(
+            scenario,
+            log=write,
+            check=check,
+            progress=display,
+            stop=lambda: signals.requested,
+            max_requests=max_requests,
+        )
+    took_ns = time.monotonic_ns() - began_ns
+    result = msgspec.structs.replace(outcome.result, started_at=started_at)
+    if log is not None and result.evictions_trace is None:
+        result = msgspec.structs.replace(result, evictions_trace=str(log))
+    _write(result, out, exports, terminal)
+    _show(result, took_ns, terminal, json=json)
+    return Outcome.INTERRUPTED if result.partial else Outcome.FINE
+
+
+def _chosen(path: Path, *, seed: int | None, policy: str | None) -> Scenario:
+    """Read the scenario and put in what the command line says otherwise."""
+    scenario = read_scenario(path, purpose="simulate")
+    if seed is not None:
+        scenario = replace(scenario, seed=seed)
+    if policy is not None:
+        try:
+            find_policy(policy)
+        except UsageError as error:
+            raise UsageError(f"--policy: {error}") from error
+        scenario = replace(scenario, manager=replace(scenario.manager, policy=policy))
+    return scenario
+
+
+def _check_outputs(
+    path: Path, out: Path | None, log: Path | None, export: list[str] | None
+) -> dict[options.ExportFormat, Path]:
+    """Refuse, before anything is simulated, what could not be written or would replace another."""
+    taken = {"the scenario": path}
+    for option, output in (("--out", out), ("--log", log)):
+        if output is not None:
+            options.check_output(output, option)
+            options.keep_apart(output, option, taken)
+            taken[option] = output
+    return options.read_exports(export, out or _DEFAULT_RESULT, taken)
+
+
+def _horizon_ns(scenario: Scenario) -> int | None:
+    """Return when the traffic ends, None where only a trace knows."""
+    ends_ns = now_ns = 0
+    for phase in scenario.workload:
+        if not isinstance(phase, MixPhase):
+            return None
+        now_ns = (now_ns if phase.start_ns is None else phase.start_ns) + phase.duration_ns
+        ends_ns = max(ends_ns, now_ns)
+    return ends_ns
+
+
+@contextlib.contextmanager
+def _written_to(log: Path | None) -> Generator[Callable[[bytes], object] | None]:
+    """Open the decision log, within a ``with`` block."""
+    if log is None:
+        yield None
+        return
+    with log.open("wb") as file:
+        yield file.write
+
+
+def _write(
+    result: Result,
+    out: Path | None,
+    exports: dict[options.ExportFormat, Path],
+    terminal: Terminal,
+) -> None:
+    if out is not None:
+        write_atomically(out, encode_result(result))
+        terminal.tell(f"result written to {out}")
+    for form, path in exports.items():
+        text = export_result_csv(result) if form == "csv" else export_result_markdown(result)
+        write_atomically(path, text.encode())
+        terminal.tell(f"{form} written to {path}")
+
+
+def _show(result: Result, took_ns: int, terminal: Terminal, *, json: bool) -> None:
+    if json:
+        terminal.out(encode_result(result).decode())
+    else:
+        terminal.show(*result_page(result))
+    rate = result.requests.total * NS_PER_S / max(1, took_ns)
+    terminal.tell(
+        f"{result.requests.total:,} requests in {took_ns / NS_PER_S:.1f} s, {rate:,.0f} requests/s"
+    )
+    if result.partial:
+        terminal.warn(
+            "interrupted: these are the figures until then; what was waiting or in service counts "
+            "as cancelled"
+        )
