@@ -10,8 +10,9 @@ import pytest
 
 from modelmgr.devices.reading import MemoryReading
 from modelmgr.estimation.estimator import ResourceEstimator
+from modelmgr.estimation.own_use import ENOUGH_JOBS
 from modelmgr.runtime.configuration import Configuration, OwnBytes, configuration_of
-from modelmgr.runtime.learning import ENOUGH_JOBS, ENOUGH_WINDOWS, UseLearner
+from modelmgr.runtime.learning import ENOUGH_WINDOWS, UseLearner
 from modelmgr.runtime.shared_estimator import SharedEstimator
 from modelmgr.scheduling.copies import ModelCosts
 from modelmgr.scheduling.scheduler import Scheduler

@@ -88,7 +88,8 @@ def _follow_each_other(residuals: FloatArray, scale: float) -> bool:
     if power <= 0.0:
         return False
     correlation = float(clipped[1:] @ clipped[:-1]) / power
-    return correlation > max(_CORRELATED, _CORRELATED_SDS / count**0.5)
+    enough: float = max(_CORRELATED, _CORRELATED_SDS / float(count) ** 0.5)
+    return correlation > enough
 
 
 def _left_over(matrix: FloatArray, readings: FloatArray, theta: FloatArray) -> FloatArray:
