@@ -14,7 +14,7 @@ import select
 import subprocess
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, Self
 
@@ -191,12 +191,13 @@ def _fork(client: modelmgr.RemoteManager) -> None:
     child = os.fork()
     if child == 0:
         found: dict[str, object] = {}
-        for name, use in (
-            ("lease", lambda: client.lease("small")),
-            ("release", lease.release),
-            ("infer", lambda: lease.instance.infer(1)),
-            ("shutdown", client.shutdown),
-        ):
+        uses: dict[str, Callable[[], object]] = {
+            "lease": lambda: client.lease("small"),
+            "release": lease.release,
+            "infer": lambda: lease.instance.infer(1),
+            "shutdown": client.shutdown,
+        }
+        for name, use in uses.items():
             try:
                 use()
             except modelmgr.ModelmgrError as error:
@@ -226,4 +227,7 @@ def _leave_descendant() -> int:
 
 
 if __name__ == "__main__":
-    {"serve": serve, "hold": hold}[sys.argv[1]](*sys.argv[2:])
+    if sys.argv[1] == "serve":
+        serve(*sys.argv[2:])
+    else:
+        hold(*sys.argv[2:])

@@ -29,7 +29,9 @@ _SHARED_BODY = 2  # ... and the body lies in it, at its beginning
 _START_BYTES = 16 * 1024
 # Exactly one descriptor has room: more are refused by the kernel, not by us.
 _ANCILLARY_BYTES = socket.CMSG_LEN(array.array("i").itemsize)
-_FLAGS = socket.MSG_CMSG_CLOEXEC
+# Plain numbers: to ask an enumeration costs microseconds with every message.
+_FLAGS = int(socket.MSG_CMSG_CLOEXEC)
+_TRUNCATED = int(socket.MSG_CTRUNC)
 _TIMEVAL = struct.Struct("ll")
 
 
@@ -180,7 +182,7 @@ class Stream:
             raise SilenceError from None
         if ancillary:
             self._keep(ancillary)
-        if flags & socket.MSG_CTRUNC:
+        if flags & _TRUNCATED:
             raise MalformedError("more descriptors than one came with a message")
         if got == 0:
             raise EOFError("the other end closed the connection")

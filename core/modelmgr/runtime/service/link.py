@@ -18,7 +18,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -80,19 +80,7 @@ class LeaseReference(weakref.ref[Any]):
 
     __slots__ = ("serial",)
 
-    def __new__(cls, lease: object, serial: int, dropped: Callable[[LeaseReference], None]) -> Self:
-        """Call ``dropped`` with this reference when the lease is gone."""
-        made = super().__new__(cls, lease, dropped)  # type: ignore[arg-type]  # as it is called
-        made.serial = serial
-        return made
-
-    def __init__(
-        self,
-        lease: object,
-        serial: int,  # noqa: ARG002 - __new__ took it
-        dropped: Callable[[LeaseReference], None],
-    ) -> None:
-        super().__init__(lease, dropped)  # type: ignore[arg-type]  # as it is called
+    serial: int
 
 
 class Link:
@@ -191,7 +179,9 @@ class Link:
 
         No line of Python runs when it is dropped: an interrupt there could lose it.
         """
-        self._leases[serial] = LeaseReference(lease, serial, self._dropped.append)
+        reference = LeaseReference(lease, self._dropped.append)
+        reference.serial = serial
+        self._leases[serial] = reference
 
     def release_later(self, serial: int) -> None:
         """Tell the server with the next request, as nobody knows whether it was told."""
@@ -321,8 +311,7 @@ class Link:
     # Connections -----------------------------------------------------------------------------
 
     def _take(self) -> Stream:
-        if self.closed:
-            raise ManagerClosedError("this connection to the server was shut down; connect anew")
+        self._refuse_if_closed()
         if self.lost is not None:
             raise ServiceLostError(self.lost)
         try:
@@ -334,11 +323,13 @@ class Link:
         except ServiceLostError as error:
             raise self._loss(error) from None
         with self._lock:
-            if not self.closed:
-                self._open.add(stream)
-                return stream
-        stream.close()
-        raise ManagerClosedError("this connection to the server was shut down; connect anew")
+            self._refuse_if_closed()  # the stream closes itself
+            self._open.add(stream)
+        return stream
+
+    def _refuse_if_closed(self) -> None:
+        if self.closed:
+            raise ManagerClosedError("this connection to the server was shut down; connect anew")
 
     def _give_back(self, stream: Stream) -> None:
         if self.closed:
@@ -382,7 +373,7 @@ class Link:
             reply = parcel.decode(messages.REPLIES)
         except (EOFError, OSError, MalformedError, SilenceError) as error:
             raise ServiceLostError(
-                f"the server at {self.path} did not greet this process: {error or 'no answer'}"
+                f"the server at {self.path} did not greet this process: {str(error) or 'no answer'}"
             ) from error
         return self._check(reply, messages.Welcome)
 

@@ -342,8 +342,9 @@ class ServiceServer:
         connection.close()
 
     def _lease_ended(self) -> None:
-        with self._released:
-            self._released.notify_all()
+        if self._stopping.is_set():  # nobody waits for it before
+            with self._released:
+                self._released.notify_all()
 
     def _held(self) -> list[str]:
         return [
