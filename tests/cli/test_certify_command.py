@@ -10,7 +10,7 @@ import pytest
 
 from modelmgr.records.certificate import Certificate, encode_certificate
 from modelmgr.records.costs import ToolInfo
-from modelmgr.records.result import Bound, RequestCounts, Result
+from modelmgr.records.result import Bound, ModelUse, RequestCounts, Result
 from modelmgr.simulation.bound import reload_bound, total
 from modelmgr.simulation.certificate import make_certificate
 from support.command_line import Program
@@ -31,11 +31,13 @@ def certificate(tmp_path: Path) -> Certificate:
         decisions_sha256=DECISIONS,
     )
     made.save(tmp_path / "certificate.json")
-    _result(total([bound]).reload_cost_ns, DECISIONS).save(tmp_path / "result.json")
+    loads = {tag: sum(job.tag == tag for job in schedule.jobs()) for tag in schedule.tags}
+    result = _result(total([bound]).reload_cost_ns, DECISIONS, loads)
+    result.save(tmp_path / "result.json")
     return made
 
 
-def _result(bound_ns: int, decisions: str) -> Result:
+def _result(bound_ns: int, decisions: str, loads: dict[str, int]) -> Result:
     return Result(
         mode="simulate",
         scenario="drawn",
@@ -54,7 +56,10 @@ def _result(bound_ns: int, decisions: str) -> Result:
         wait_ns=None,
         latency_ns=None,
         devices={},
-        models={},
+        models={
+            tag: ModelUse(requests=count, loads=count, hits=0, evictions=0, wait_ns=None)
+            for tag, count in loads.items()
+        },
         decisions_sha256=decisions,
         bound=Bound(reload_cost_ns=bound_ns, ratio=3.0, method="exact"),
     )
@@ -99,13 +104,16 @@ def test_another_results_certificate_fails_the_gate(
     modelmgr: Program, certificate: Certificate, tmp_path: Path
 ) -> None:
     bound_ns = certificate.solver.reload_cost_ns
-    _result(bound_ns + 1, "sha256:" + "cd" * 32).save(tmp_path / "other.json")
-    msgspec.structs.replace(_result(bound_ns, DECISIONS), bound=None).save(tmp_path / "none.json")
+    _result(bound_ns + 1, "sha256:" + "cd" * 32, {}).save(tmp_path / "other.json")
+    good = Result.load(tmp_path / "result.json")
+    msgspec.structs.replace(good, bound=None).save(tmp_path / "none.json")
     other = modelmgr("certify", "certificate.json", "--result", "other.json", "--json")
     unbound = modelmgr("certify", "certificate.json", "--result", "none.json")
 
     assert (other.returncode, unbound.returncode) == (1, 1)
-    assert len(json.loads(other.stdout)["refusals"]) == 2
+    refusals = json.loads(other.stdout)["refusals"]
+    assert len(refusals) == 3
+    assert "less than the" in refusals[2]
     assert "does not belong: the result has no bound" in unbound.stdout
 
 

@@ -6,7 +6,7 @@
 
 The file holds the served schedule and what proves that no eviction and prefetch policy could have
 served it with less reload cost. With --result: also that it belongs to that result, by the hash of
-its decisions, and how far the result is from what is proven.
+its decisions, and how far its loads are from what is proven, by the certificate's costs.
 
 Exit status: 0 it proves what it claims, 1 it does not or belongs to another result, 2 it is no
 certificate.
@@ -21,7 +21,7 @@ import typer
 
 from modelmgr.records.certificate import Certificate
 from modelmgr.records.result import Result
-from modelmgr.simulation.certificate import check_certificate
+from modelmgr.simulation.certificate import Verdict, check_certificate, cost_of_loads_ns
 from modelmgr_cli.commands import options
 from modelmgr_cli.lazy import DocCommand
 from modelmgr_cli.outcome import Outcome
@@ -50,16 +50,23 @@ def certify(
     certificate = Certificate.load(file)
     run = None if result is None else Result.load(result)
     verdict = check_certificate(certificate)
-    strangers = () if run is None else _does_not_belong(certificate, run)
+    cost_ns = None
+    strangers: tuple[str, ...] = ()
+    if run is not None:
+        loads = {tag: model.loads for tag, model in run.models.items()}
+        cost_ns = cost_of_loads_ns(certificate, loads)
+        strangers = _does_not_belong(certificate, verdict, run, cost_ns)
     if json:
-        plain = certificate_as_plain(certificate, verdict, run, strangers)
+        plain = certificate_as_plain(certificate, verdict, cost_ns, strangers)
         terminal.out(answer("certificate-check", plain))
     else:
-        terminal.show(*certificate_page(certificate, verdict, run, strangers))
+        terminal.show(*certificate_page(certificate, verdict, cost_ns, strangers))
     return Outcome.FINE if verdict.holds and not strangers else Outcome.GATE_FAILED
 
 
-def _does_not_belong(certificate: Certificate, result: Result) -> tuple[str, ...]:
+def _does_not_belong(
+    certificate: Certificate, verdict: Verdict, result: Result, cost_ns: int
+) -> tuple[str, ...]:
     """Return why a certificate is not this result's; nothing where it is."""
     reasons: list[str] = []
     if certificate.decisions_sha256 is None:
@@ -76,5 +83,10 @@ def _does_not_belong(certificate: Certificate, result: Result) -> tuple[str, ...
         reasons.append(
             f"the result has a bound of {bound.reload_cost_ns} ns, the certificate one of "
             f"{certificate.solver.reload_cost_ns} ns"
+        )
+    if verdict.proven_ns is not None and cost_ns < verdict.proven_ns:
+        reasons.append(
+            f"the result's loads cost {cost_ns} ns, less than the {verdict.proven_ns} ns that any "
+            "policy needs: they are not of this schedule"
         )
     return tuple(reasons)

@@ -9,7 +9,6 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from modelmgr.records.certificate import Certificate
-from modelmgr.records.result import Result
 from modelmgr.simulation.bound import ratio
 from modelmgr.simulation.certificate import Verdict
 from modelmgr.units import format_duration
@@ -19,15 +18,15 @@ from modelmgr_cli.terminal import printable
 
 
 def certificate_page(
-    certificate: Certificate, verdict: Verdict, result: Result | None, strangers: Sequence[str]
+    certificate: Certificate, verdict: Verdict, cost_ns: int | None, strangers: Sequence[str]
 ) -> list[RenderableType]:
     """Return what is proven by device, what the solver says beyond that, and the verdict.
 
     Args:
         certificate: what was checked.
         verdict: what follows from it.
-        result: the result it should belong to, None for none.
-        strangers: why it does not.
+        cost_ns: what the loads of the result cost that it should belong to, None without one.
+        strangers: why it does not belong to it.
     """
     table = Rows(
         ("device", "jobs", "proven\ns", "best found\ns", "a load each\ns"),
@@ -57,15 +56,15 @@ def certificate_page(
     solver = certificate.solver
     said = f"the solver's own bound, not proven here: {format_duration(solver.reload_cost_ns)}"
     page.append(Text(f"{said} ({solver.method})", style="dim"))
-    if result is not None:
-        page.append(Text(_distance(result, verdict)))
+    if cost_ns is not None:
+        page.append(Text(_distance(cost_ns, verdict)))
     proven = format_duration(verdict.proven_ns)
     text = f"\nThe certificate holds: no policy costs less than {proven}."
     return [*page, Text(text, style="bold")]
 
 
 def certificate_as_plain(
-    certificate: Certificate, verdict: Verdict, result: Result | None, strangers: Sequence[str]
+    certificate: Certificate, verdict: Verdict, cost_ns: int | None, strangers: Sequence[str]
 ) -> dict[str, Any]:
     """Return what JSON shows; ``certified`` is proven, ``solver`` is not."""
     return {
@@ -75,11 +74,8 @@ def certificate_as_plain(
         "best": {"reload_cost_ns": verdict.best_ns},
         "solver": certificate.solver,
         "result": None
-        if result is None
-        else {
-            "reload_cost_ns": result.reload_cost_ns,
-            "over_certified": _over(result, verdict),
-        },
+        if cost_ns is None
+        else {"cost_of_loads_ns": cost_ns, "over_certified": _over(cost_ns, verdict)},
         "devices": [
             {
                 "name": device.device,
@@ -94,11 +90,11 @@ def certificate_as_plain(
     }
 
 
-def _over(result: Result, verdict: Verdict) -> float | None:
-    return None if verdict.proven_ns is None else ratio(result.reload_cost_ns, verdict.proven_ns)
+def _over(cost_ns: int, verdict: Verdict) -> float | None:
+    return None if verdict.proven_ns is None else ratio(cost_ns, verdict.proven_ns)
 
 
-def _distance(result: Result, verdict: Verdict) -> str:
-    over = _over(result, verdict)
+def _distance(cost_ns: int, verdict: Verdict) -> str:
+    over = _over(cost_ns, verdict)
     times = "" if over is None else f", {over:.3f} times what is proven"
-    return f"the result's reload cost: {format_duration(result.reload_cost_ns)}{times}"
+    return f"the result's loads at these costs: {format_duration(cost_ns)}{times}"

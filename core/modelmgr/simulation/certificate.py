@@ -8,7 +8,7 @@ only held between what is proven from below and from above.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -138,6 +138,24 @@ def check_certificate(certificate: Certificate) -> Verdict:
     if certificate.sha256 != content_sha256(certificate):
         refusals.append("the file was changed: its sha256 is not that of its content")
     return Verdict(devices, proven_ns, best_ns, tuple(refusals))
+
+
+def cost_of_loads_ns(certificate: Certificate, loads: Mapping[str, int]) -> int:
+    """Return what a run's loads cost by the certificate's figures: what to hold to its bound.
+
+    Args:
+        certificate: of the run.
+        loads: by tag, on all devices together. Models that no certified job named cost nothing.
+
+    Raises:
+        UsageError: the devices disagree about what a load costs.
+    """
+    costs: dict[str, int] = {}
+    for device in certificate.devices:
+        for tag, model in device.models.items():
+            if costs.setdefault(tag, model.reload_cost_ns) != model.reload_cost_ns:
+                raise UsageError(f"the certificate's devices disagree about a load of {tag!r}")
+    return sum(costs.get(tag, 0) * count for tag, count in loads.items())
 
 
 def _device(schedule: ServedSchedule, bound: Bound) -> DeviceCertificate:
