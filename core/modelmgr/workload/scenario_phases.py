@@ -13,6 +13,7 @@ import msgspec
 from modelmgr.errors import InputError
 from modelmgr.records.type_paths import keys_of
 from modelmgr.records.validation import convert, nearest, shorten
+from modelmgr.units import NS_PER_S
 from modelmgr.workload.places import At
 from modelmgr.workload.scenario import (
     Arrivals,
@@ -38,6 +39,8 @@ from modelmgr.workload.traces import SUFFIXES, check_trace
 
 _MAX_RATE_PER_S = 1e9  # one request a nanosecond
 _MIN_RATE_PER_S = 1e-9  # one in thirty years
+_LONGEST_NS = 100 * 365 * 86_400 * NS_PER_S
+"""Of all phases together: beyond it, times would not fit into 64 bits."""
 
 
 def read_phases(
@@ -72,6 +75,14 @@ def read_phases(
         else:
             mix = convert(item, MixEntry, place.document.error, base=place.path)
             phases.append(_mix(place, mix, by_tag))
+    total_ns = 0
+    for index, phase in enumerate(phases):
+        total_ns += (phase.start_ns or 0) + (
+            phase.duration_ns if isinstance(phase, MixPhase) else 0
+        )
+        if total_ns > _LONGEST_NS:
+            key = "duration" if isinstance(phase, MixPhase) else "start"
+            raise (at / index / key).wrong("the scenario is too long", hint="at most 100 years")
     return tuple(phases)
 
 
