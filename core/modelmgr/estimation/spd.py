@@ -23,7 +23,8 @@ def cholesky(matrix: FloatArray) -> FloatArray:
     """Return the lower Cholesky factor, by halves; LinAlgError if not positive definite."""
     size = len(matrix)
     if size <= _WHOLE:
-        return np.linalg.cholesky(matrix)
+        whole: FloatArray = np.linalg.cholesky(matrix).astype(np.float64, copy=False)
+        return whole
     half = size // 2
     factor: FloatArray = np.zeros((size, size))
     factor[:half, :half] = cholesky(matrix[:half, :half])
