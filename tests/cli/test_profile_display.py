@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from modelmgr.errors import InferenceError, OutOfMemoryError
 from modelmgr.records.costs import CostError, ModelCost
 from modelmgr.units import GIB, NS_PER_S
 from modelmgr_cli.render.progress import LiveDisplay, Progress, finished_line
@@ -233,3 +234,17 @@ def test_a_sampled_figure_is_marked_in_the_log_too() -> None:
     )
 
     assert "peak ~738.6 MiB" in finished_line("bert", sampled, 1)
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_failing_models_own_traceback_is_left_above_the_display_on_demand(debug: bool) -> None:
+    page = io.StringIO()
+    display = LiveDisplay(Console(file=page, width=100), debug=debug)
+    cause = InferenceError("inner", details='  File "model.py", line 3\nValueError: \x1b[31mred')
+    error = OutOfMemoryError("the model grew beyond the budget")
+    error.__cause__ = cause
+    display.model_failed("bert", error)
+    told = page.getvalue()
+    assert ("bert: OutOfMemoryError, in its own process:" in told) is debug
+    assert ('File "model.py", line 3' in told) is debug
+    assert "\x1b[31m" not in told
