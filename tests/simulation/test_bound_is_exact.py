@@ -14,6 +14,7 @@ from modelmgr.simulation.schedule import (
     ScheduleRecorder,
     ServedJob,
     ServedSchedule,
+    by_device,
     pooled,
 )
 from support.served_schedules import draw_schedule, least_cost_ns
@@ -181,6 +182,22 @@ def test_what_was_recorded_is_bound_and_what_still_runs_ends_with_the_record() -
     assert list(second.jobs()) == [ServedJob("b", 1, 9)]
     assert reload_bound(first).reload_cost_ns == 100
     assert first.cost_of_ns({"a": 2, "b": 5}) == 200
+
+
+def test_jobs_as_they_ended_make_a_schedule_for_each_device() -> None:
+    models = {"a": ModelFigures(resident_bytes=4, peak_bytes=6, reload_cost_ns=100)}
+    served = [("a", "gpu0", 0, 0), ("a", "gpu1", 0, 3), ("a", "gpu0", 0, 5), ("a", "gpu0", 2, 4)]
+    first, second, idle = by_device(served, {"gpu0": 12, "gpu1": 6, "gpu2": 6}, models)
+
+    assert list(first.jobs()) == [
+        ServedJob("a", 0, 0),
+        ServedJob("a", 0, 5),
+        ServedJob("a", 2, 4),
+    ]
+    assert (len(second), len(idle)) == (1, 0)
+    assert reload_bound(first).reload_cost_ns == 200
+    with pytest.raises(UsageError, match="'gpu1', whose capacity"):
+        by_device(served, {"gpu0": 12}, models)
 
 
 @pytest.mark.parametrize(

@@ -237,6 +237,40 @@ def pooled(schedules: Sequence[ServedSchedule], *, device: str = "all") -> Serve
     return ServedSchedule(device=device, capacity_bytes=capacity, models=models, jobs=jobs)
 
 
+def by_device(
+    served: Iterable[tuple[str, str, int, int]],
+    capacities: Mapping[str, int],
+    models: Mapping[str, ModelFigures],
+) -> tuple[ServedSchedule, ...]:
+    """Return each device's schedule, in the devices' order, of jobs in the order they ended in.
+
+    Among jobs that started at one time, those that ended first come first: with that a policy has
+    no less freedom than with the order in which they were granted, so the bound holds for it too.
+
+    Args:
+        served: tag, device, start and end (ns) of each job.
+        capacities: what copies may use of each device, bytes, by the device's name.
+        models: the figures of every model that was served.
+
+    Raises:
+        UsageError: a device or model that there are no figures of.
+    """
+    jobs: dict[str, list[ServedJob]] = {name: [] for name in capacities}
+    for tag, device, start_ns, end_ns in served:
+        if device not in jobs:
+            raise UsageError(f"a job ran on {device!r}, whose capacity is not given")
+        jobs[device].append(ServedJob(tag, start_ns, end_ns))
+    return tuple(
+        ServedSchedule(
+            device=name,
+            capacity_bytes=capacities[name],
+            models=models,
+            jobs=sorted(of, key=lambda job: (job.start_ns, job.end_ns)),
+        )
+        for name, of in jobs.items()
+    )
+
+
 class ScheduleRecorder:
     """Notes jobs as an engine grants and releases them.
 
