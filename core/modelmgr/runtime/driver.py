@@ -45,6 +45,8 @@ from modelmgr.scheduling.actions import Action, Grant, Refusal, Reject, StartLoa
 from modelmgr.scheduling.scheduler import Scheduler
 from modelmgr.scheduling.states import CopyState
 from modelmgr.units import NS_PER_S, format_bytes
+from modelmgr.workers.loaders.exhaustion import is_out_of_memory
+from modelmgr.workers.loaders.messages import told
 
 _LOG = logging.getLogger("modelmgr")
 Loader = Callable[[], Any]
@@ -52,7 +54,6 @@ Loader = Callable[[], Any]
 _NEVER_READ = frozenset({"fixed", "virtual"})
 # A request that does not wait still gets this much of a reading.
 _LEAST_PATIENCE_S = 0.1
-_OUT_OF_MEMORY_NAMES = frozenset({"OutOfMemoryError", "MemoryError"})
 
 
 class _Waiter:
@@ -395,7 +396,7 @@ class Driver:
     ) -> None:
         """Tell the scheduler that a loader raised."""
         out_of_memory = ran_out_of_memory(error, oom_kills_before)
-        message = f"{type(error).__name__}: {_text_of(error)}"
+        message = told(error)
         if out_of_memory:
             # What the attempt had built is in its frames; a second attempt needs that room.
             traceback.clear_frames(error.__traceback__)
@@ -680,15 +681,7 @@ def ran_out_of_memory(error: BaseException, oom_kills_before: int | None) -> boo
         if error.signal != signal.SIGKILL or oom_kills_before is None:
             return False
         return (kernel_oom_kills() or 0) > oom_kills_before
-    return any(kind.__name__ in _OUT_OF_MEMORY_NAMES for kind in type(error).__mro__)
-
-
-def _text_of(error: BaseException) -> str:
-    """Return an exception's message; one that cannot say it is no reason to fail."""
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 - any code of the caller's
-        return "(its message cannot be shown)"
+    return is_out_of_memory(error)
 
 
 def _return_memory() -> None:

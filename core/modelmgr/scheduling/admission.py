@@ -15,9 +15,10 @@ copy is evicted for a plan that might never come true; meanwhile later tickets k
 
 **Scaling up** (one more copy of a model that has some) is a rent-or-buy problem: waiting for a copy
 to be released is renting, loading is buying. A ticket buys when the line in front of the model's
-copies is expected to take longer than a load, and at the latest when it has itself waited as long
-as a load takes, which costs at most twice the best in hindsight (Karlin et al., *Competitive Snoopy
-Caching*, Algorithmica 3, 1988).
+copies is expected to take longer than a load, and at the latest when the line has not moved for as
+long as a load takes, which costs at most twice the best in hindsight (Karlin et al., *Competitive
+Snoopy Caching*, Algorithmica 3, 1988). While a copy is coming, only a line that is too long for
+that one as well buys another.
 """
 
 from __future__ import annotations
@@ -120,14 +121,15 @@ class Admission:
     def may_lose(self, device: Device, model: Model) -> bool:
         """Say whether a model's waiting tickets lose something to others served on a device.
 
-        One that its own model's ceiling holds back, or that cannot be measured while readings
-        fail, loses nothing to others: it is not passed over, and nobody has to wait for it.
+        Where copies of the model are there or coming, its tickets wait for these: what others are
+        granted is nothing that they could have, nobody has to wait for them, and keeping a device
+        free for one more copy would stop everybody for what the floors forbid to take. The same
+        holds for one that cannot be measured while readings fail.
         """
-        staying = model.staying
-        if self._at_ceiling(model):
+        if model.staying:
             return False
         if model.costs is None:
-            return not staying and device.ledger.reading_failed is None
+            return device.ledger.reading_failed is None
         return model.costs.needed_bytes <= device.ledger.limit_bytes
 
     def too_large_for_all(self, model: Model) -> int | None:
@@ -243,13 +245,21 @@ class Admission:
         model = self._models[ticket.tag]
         if model.load_ns_seen is None and (model.costs is None or model.costs.load_ns is None):
             return True
-        if now_ns - ticket.submitted_ns >= model.reload_ns:
+        coming = any(
+            copy.state is CopyState.RESERVED or copy.state is CopyState.LOADING
+            for copy in model.copies.values()
+        )
+        if not coming and now_ns - self.line_moved_ns(ticket) >= model.reload_ns:
             return True
         hold_ns = model.hold_ns
         if hold_ns is None:
-            return True
+            return not coming
         waiting = self._queue.waiting(ticket.tag) or 1
         return waiting * hold_ns > model.reload_ns * max(1, model.staying)
+
+    def line_moved_ns(self, ticket: Ticket) -> int:
+        """Return when the line for a ticket's model last moved, or when the ticket came."""
+        return max(ticket.submitted_ns, self._models[ticket.tag].granted_ns)
 
     def next_cold_ns(self, now_ns: int) -> int | None:
         """Return when the next idle copy turns cold and scaling up may take it."""
@@ -359,7 +369,7 @@ class Admission:
     def drain_target(self, ticket: Ticket) -> Device | None:
         """Return the device to keep free for a ticket that must not be passed over any more."""
         model = self._models[ticket.tag]
-        if self._at_ceiling(model):
+        if self._at_ceiling(model) or (model.staying and not ticket.exclusive):
             return None
         if model.costs is None or ticket.exclusive:
             order = self._drain_order(ticket)

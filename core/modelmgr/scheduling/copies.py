@@ -45,6 +45,7 @@ class Model:
     __slots__ = (
         "copies",
         "costs",
+        "granted_ns",
         "hold_ns_seen",
         "load_ns_seen",
         "max_copies",
@@ -62,6 +63,8 @@ class Model:
         self.costs: ModelCosts | None = None
         self.load_ns_seen: int | None = None
         self.hold_ns_seen: int | None = None
+        # When a copy was last granted.
+        self.granted_ns = 0
         # Live copies by number, in order of birth.
         self.copies: dict[int, Copy] = {}
         # How many of them are there or coming; those on their way out are not counted.

@@ -545,7 +545,8 @@ class Scheduler:
         if pays:
             wake_ns = self._admission.next_cold_ns(self._now_ns)
         else:
-            wake_ns = ticket.submitted_ns + self.models[ticket.tag].reload_ns
+            moved_ns = self._admission.line_moved_ns(ticket)
+            wake_ns = moved_ns + self.models[ticket.tag].reload_ns
         if wake_ns is not None and wake_ns != ticket.wake_ns:
             ticket.wake_ns = wake_ns
             ticket.wake_pays = pays
@@ -688,7 +689,7 @@ class Scheduler:
         self._last_lease += 1
         self._last_action += 1
         copy.lease = self._last_lease
-        copy.granted_ns = self._now_ns
+        copy.granted_ns = copy.model.granted_ns = self._now_ns
         self.devices[device].ledger.set_active(number, True)
         for used in self._on_use:
             used(number, tag, device)
