@@ -248,8 +248,10 @@ def test_a_server_that_is_killed_leaves_no_process_and_is_replaced_at_its_path(
             with client.lease("echo") as model:
                 assert model.infer("again") == "again"
             for stale in (lease, other):
-                with pytest.raises((LeaseError, modelmgr.ManagerClosedError)):
+                with pytest.raises(LeaseError, match="earlier connection"):
                     stale.release()
+            with pytest.raises(LeaseError):
+                lease.instance.infer(1)
             client.shutdown()
 
 

@@ -229,7 +229,7 @@ class RemoteManager:
         with self._lock:
             link = Link(self._path)
             old, self._link = self._link, link
-        old.close()
+        old.close(superseded=True)
 
     def stop_server(self, timeout: float | None = 0.0) -> None:
         """End the server, for everybody.

@@ -24,6 +24,7 @@ import msgspec
 
 from modelmgr.errors import (
     AcquireTimeoutError,
+    LeaseError,
     ManagerClosedError,
     ModelmgrError,
     ServiceLostError,
@@ -99,6 +100,7 @@ class Link:
         self.pid = os.getpid()
         self.lost: str | None = None
         self.closed = False
+        self._superseded = False
         self._encoders = threading.local()
         self._lock = threading.Lock()
         self._idle: deque[Stream] = deque()
@@ -193,11 +195,16 @@ class Link:
         """Forget a lease that the server took back."""
         self._leases.pop(serial, None)
 
-    def close(self) -> None:
-        """End the session; the server takes back what it holds. A second call does nothing."""
+    def close(self, *, superseded: bool = False) -> None:
+        """End the session; the server takes back what it holds. A second call does nothing.
+
+        Args:
+            superseded: another link takes its place, and only leases of before come here still.
+        """
         with self._lock:
             if self.closed:
                 return
+            self._superseded = superseded
             self.closed = True
             streams = [self._anchor, *self._open]
             idle = list(self._idle)
@@ -328,6 +335,10 @@ class Link:
         return stream
 
     def _refuse_if_closed(self) -> None:
+        if self._superseded:
+            raise LeaseError(
+                "this lease is of an earlier connection to the server: acquire the model again"
+            )
         if self.closed:
             raise ManagerClosedError("this connection to the server was shut down; connect anew")
 

@@ -1,0 +1,28 @@
+"""The short form of the soak: clients and workers killed at random, and nothing lost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).parents[2] / "results" / "benchmarks" / "service_soak.py"
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_when_clients_and_workers_are_killed_at_random(tmp_path: Path) -> None:
+    out = tmp_path / "soak.json"
+    ended = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, PROGRAM, *"--seconds 10 --clients 3 --threads 3".split(), "--out", out],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    found = json.loads(out.read_text(encoding="utf-8"))
+    assert found["failures"] == []
+    assert found["outcomes"]["granted"] > 0
+    assert sum(found["kills"].values()) > 0
