@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).parents[2] / "results" / "benchmarks" / "service_soak.py"
+FLAGS = ("--seconds", "10", "--clients", "3", "--threads", "3")
 
 
 @pytest.mark.slow
 def test_nothing_is_lost_when_clients_and_workers_are_killed_at_random(tmp_path: Path) -> None:
     out = tmp_path / "soak.json"
     ended = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, PROGRAM, *"--seconds 10 --clients 3 --threads 3".split(), "--out", out],
+        [sys.executable, PROGRAM, *FLAGS, "--out", out],
         capture_output=True,
         text=True,
         check=False,
