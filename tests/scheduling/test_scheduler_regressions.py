@@ -179,3 +179,15 @@ def test_among_equals_surplus_goes_before_last_before_fewer() -> None:
     # nobody ever asked: every value is equal (0)
     copies = [c(1, 10, False), c(2, 5, True), c(3, 5, True)]
     assert p.choose(copies, p.values(copies, 0), 10) == (1, 2)
+
+
+def test_a_line_that_waits_for_a_copy_that_is_coming_is_not_looked_at_again_and_again() -> None:
+    """A ticket older than a load asked to be woken in the past, at every wake."""
+    driver = VirtualDriver(100)
+    driver.know("a", 20, load_ns=5, hold_ns=1)
+    driver.request("a")
+    driver.request("a")
+    for _ in range(20):
+        driver.wait(1)
+        due_ns = driver.scheduler.next_deadline_ns()
+        assert due_ns is None or due_ns > driver.now_ns

@@ -49,6 +49,11 @@ class BoundedReader:
         """The device that is read."""
         return self._reader.description
 
+    @property
+    def polls_itself(self) -> bool:
+        """Whether its figures may be older than they say: see ``MonitorReader``."""
+        return bool(getattr(self._reader, "polls_itself", False))
+
     def read(self, within_s: float = PATIENCE_S) -> MemoryReading:
         """Return a reading that was begun after the call.
 

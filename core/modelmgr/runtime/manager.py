@@ -446,7 +446,9 @@ class ModelManager:
         try:
             if self.estimator.is_unknown(tag):
                 return []
-            costs = from_estimate(self.estimator.estimate(tag), model.load_ns_seen)
+            most_bytes = max(device.ledger.limit_bytes for device in scheduler.devices)
+            estimate = self.estimator.estimate(tag)
+            costs = from_estimate(estimate, model.load_ns_seen, most_bytes=most_bytes)
         except Exception:  # noqa: BLE001 - an estimator of the caller's must not harm a request
             _LOG.warning("the estimator failed for %r", tag, exc_info=True)
             return []

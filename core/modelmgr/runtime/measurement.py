@@ -70,6 +70,8 @@ class JobMeasurement:
         sampled = None if self._sampler is None else self._sampler.result.peak_bytes
         self._peak = max(self._after, last, sampled or 0)
         peak = self._peak - self._before
+        if peak <= 0 and getattr(self._reader, "polls_itself", False):
+            return None  # a monitor that has not polled since shows nothing either
         return MeasuredCosts(resident, max(peak, resident, _LEAST_BYTES))
 
     def finish_running(self) -> int | None:

@@ -45,6 +45,11 @@ class MonitorReader:
             name="device", kind="cuda", total_bytes=self._total_bytes, slack=self._slack
         )
 
+    @property
+    def polls_itself(self) -> bool:
+        """Whether its figures are as old as it likes: it cannot be asked for a fresh one."""
+        return not callable(getattr(self._monitor, "refresh", None))
+
     def start(self) -> None:
         """Start the monitor where it can be started."""
         self._call("start")

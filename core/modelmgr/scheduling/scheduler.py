@@ -547,7 +547,8 @@ class Scheduler:
         else:
             moved_ns = self._admission.line_moved_ns(ticket)
             wake_ns = moved_ns + self.models[ticket.tag].reload_ns
-        if wake_ns is not None and wake_ns != ticket.wake_ns:
+        # What is due already waits for an event, not for time: a copy that is coming, for one.
+        if wake_ns is not None and wake_ns > self._now_ns and wake_ns != ticket.wake_ns:
             ticket.wake_ns = wake_ns
             ticket.wake_pays = pays
             heapq.heappush(self._wakes, (wake_ns, ticket.ticket_num))
