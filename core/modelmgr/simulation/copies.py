@@ -7,27 +7,33 @@ from modelmgr.simulation.device import VirtualDevice
 from modelmgr.simulation.metrics import Durations
 from modelmgr.workload.distributions import Sampler, make_sampler
 from modelmgr.workload.raw_requests import RawRequest
-from modelmgr.workload.scenario import ScenarioModel
+from modelmgr.workload.scenario import Distribution, ScenarioModel
 from modelmgr.workload.streams import open_stream
-
-_DRAWN_AT_ONCE = 64
 
 
 class Drawn:
-    """Durations from one stream, one after the other."""
+    """Durations from a stream of their own, one after the other.
 
-    __slots__ = ("_next", "_sampler")
+    The stream is opened when the first one is drawn: most models of a large scenario are never
+    unloaded, and to open a stream takes longer than a hundred draws.
+    """
 
-    def __init__(self, sampler: Sampler) -> None:
-        self._sampler = sampler
-        self._next: list[int] = []
+    __slots__ = ("_distribution", "_names", "_sampler", "_seed")
+
+    def __init__(self, distribution: Distribution, seed: int, *names: str) -> None:
+        self._distribution = distribution
+        self._seed = seed
+        self._names = names
+        self._sampler: Sampler | None = None
 
     def take(self) -> int:
         """Return the next duration, nanoseconds."""
-        if not self._next:
-            self._next = self._sampler(_DRAWN_AT_ONCE)
-            self._next.reverse()
-        return self._next.pop()
+        if self._distribution.kind == "constant":
+            return self._distribution.mean_ns
+        if self._sampler is None:
+            stream = open_stream(self._seed, *self._names)
+            self._sampler = make_sampler(self._distribution, stream)
+        return self._sampler.one()
 
 
 class VirtualModel:
@@ -80,8 +86,8 @@ class VirtualModel:
         self.resident_bytes = cost.resident_bytes
         self.extra_bytes = max(0, cost.peak_bytes - cost.resident_bytes)
         self.loading_bytes = max(cost.resident_bytes, cost.load_peak_bytes or 0)
-        self.load_times = Drawn(make_sampler(cost.load, open_stream(seed, "load", tag)))
-        self.unload_times = Drawn(make_sampler(cost.unload, open_stream(seed, "unload", tag)))
+        self.load_times = Drawn(cost.load, seed, "load", tag)
+        self.unload_times = Drawn(cost.unload, seed, "unload", tag)
         self.trusted = False
         self.waits = Durations()
         self.note_wait = self.waits.buffer.append

@@ -26,6 +26,7 @@ class VirtualDevice:
         failing_until_ns: until when that lasts.
         lost: it is gone: readings and loads fail.
         oom_events: how often something did not fit.
+        untrusted: copies on it that may take more than the scheduler believes.
     """
 
     __slots__ = (
@@ -40,6 +41,7 @@ class VirtualDevice:
         "oom_events",
         "peak_bytes",
         "total_bytes",
+        "untrusted",
         "used_bytes",
         "wrong_bytes",
     )
@@ -52,6 +54,7 @@ class VirtualDevice:
         self.used_bytes = 0
         self.peak_bytes = 0
         self.oom_events = 0
+        self.untrusted = 0
         self.wrong_bytes = 0
         self.failing: str | None = None
         self.failing_until_ns = 0

@@ -192,6 +192,7 @@ class World:
         model, device = self.model_of[load.tag], self.devices[load.device]
         copy = VirtualCopy(load.copy, model, device, measured=load.isolated)
         self.copies[load.copy] = copy
+        device.untrusted += not model.trusted
         copy.reserved_bytes = load.reserved_bytes
         copy.load_ns = model.load_times.take()
         takes_ns, failure = self.armed.on_load(load.tag, device.name, copy.load_ns, now_ns)
@@ -228,7 +229,7 @@ class World:
         failure = copy.failure
         if failure is not None:
             self.failed_loads += 1
-            del self.copies[copy.number]
+            self._forget(copy)
             self._free(copy, now_ns)
             if failure == OUT_OF_MEMORY:
                 self._raise_costs(model, copy.reserved_bytes, now_ns)
@@ -275,7 +276,7 @@ class World:
 
     def unload_ends(self, copy: VirtualCopy, now_ns: int) -> None:
         """End an unload as the driver's unloading thread tells it; late memory stays for now."""
-        del self.copies[copy.number]
+        self._forget(copy)
         copy.loaded = False
         device = copy.device
         gone = not copy.late_ns or copy.dead
@@ -338,7 +339,7 @@ class World:
         """Tell that a copy's process died."""
         self._free(copy, now_ns)
         self.job_lost(copy, now_ns)
-        del self.copies[copy.number]
+        self._forget(copy)
         self.absorb(self.scheduler.worker_lost(copy.number, now_ns), now_ns)
         self._update_quiet()
 
@@ -426,6 +427,10 @@ class World:
         copy.device.give_back(copy.taken_bytes - copy.model.resident_bytes, now_ns)
         copy.taken_bytes = copy.model.resident_bytes
 
+    def _forget(self, copy: VirtualCopy) -> None:
+        del self.copies[copy.number]
+        copy.device.untrusted -= not copy.model.trusted
+
     def _free(self, copy: VirtualCopy, now_ns: int) -> None:
         copy.device.give_back(copy.taken_bytes, now_ns)
         copy.taken_bytes = 0
@@ -507,6 +512,10 @@ class World:
             and model.peak_bytes <= costs.peak_bytes
             and model.loading_bytes <= costs.needed_bytes
         )
+        for device in self.devices:
+            device.untrusted = 0
+        for copy in self.copies.values():
+            copy.device.untrusted += not copy.model.trusted
         self.absorb(self.scheduler.set_costs(model.tag, costs, now_ns), now_ns)
 
     def _estimated(self, tag: str) -> ModelCosts | None:
@@ -559,6 +568,9 @@ class World:
         open_ = len(self.pending) + len(held)
         assert ended + open_ == self.total, f"{self.total} came, {ended} ended, {open_} open"  # noqa: S101
         for device in self.devices:
+            here = [copy for copy in self.copies.values() if copy.device is device]
+            untrusted = sum(not copy.model.trusted for copy in here)
+            assert untrusted == device.untrusted, f"{device.name}: trust was miscounted"  # noqa: S101
             assert 0 <= device.used_bytes <= device.total_bytes, f"{device.name}: impossible use"  # noqa: S101
 
 
