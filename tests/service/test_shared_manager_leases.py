@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ from modelmgr import (
     UsageError,
     WorkerDiedError,
 )
+from modelmgr.runtime.service.link import Link
+from modelmgr.runtime.service.permits import Permit, Permits
 from modelmgr.runtime.service.remote_lease import RemoteModel
 from modelmgr.units import MIB
 from modelmgr.workload.model_spec import ModelSpec
@@ -201,6 +204,8 @@ def test_a_model_that_the_list_does_not_have_is_refused_with_the_nearest_name(
 ) -> None:
     with pytest.raises(UsageError, match="did you mean 'echo'"):
         client.lease("ecko")
+    with pytest.raises(UsageError, match="malformed message"):
+        client.lease("x" * 5000)
     with pytest.raises(UsageError, match="only models of its own list"):
         client.lease("mine", synthetic_spec("mine"))
 
@@ -299,6 +304,21 @@ def test_shutdown_gives_back_what_the_client_holds_and_the_server_goes_on(
         lease.release()
     with pytest.raises(ManagerClosedError):
         other.__enter__()
+
+
+def test_a_client_that_was_shut_down_leaves_nothing_in_memory(server: ServiceServer) -> None:
+    def left() -> int:
+        gc.collect()
+        return sum(isinstance(found, Link | Permits | Permit) for found in gc.get_objects())
+
+    before = left()
+    client = modelmgr.connect(server.path)
+    with client.lease("echo") as model:
+        model.infer(1)
+    client.shutdown()
+    assert left() > before
+    del client, model
+    assert left() == before
 
 
 def test_shutdown_wakes_a_thread_that_waits(server: ServiceServer, client: RemoteManager) -> None:

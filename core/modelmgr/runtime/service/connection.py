@@ -142,7 +142,7 @@ class ClientConnection:
             self._refuse(error)
             return None
         except ModelmgrError as error:
-            self._post_failed(error)
+            self._post_failed(error, closing=True)
             return None
         self._stream.set_silence(None)
         self.session = greeting.session
@@ -186,9 +186,9 @@ class ClientConnection:
             return messages.Failed(fault=faults.describe(error)), ()
 
     def _refuse(self, error: MalformedError) -> None:
-        self._post_failed(UsageError(f"malformed message: {error}"))
+        self._post_failed(UsageError(f"malformed message: {error}"), closing=True)
 
-    def _post_failed(self, error: ModelmgrError) -> None:
-        failed = messages.Failed(fault=faults.describe(error))
+    def _post_failed(self, error: ModelmgrError, *, closing: bool = False) -> None:
+        failed = messages.Failed(fault=faults.describe(error), closing=closing)
         with contextlib.suppress(OSError):
             parcels.post(self._stream, self._encoder, failed)

@@ -85,13 +85,14 @@ class Stream:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
-    def hung_up(self) -> bool:
-        """Say whether the other end is gone."""
-        if self._socket.fileno() < 0:
+    def hung_up(self, within_ms: float = 0.0) -> bool:
+        """Say whether the other end is gone, or goes within so many milliseconds."""
+        descriptor = self._socket.fileno()
+        if descriptor < 0:
             return True
         poll = select.poll()
-        poll.register(self._socket, select.POLLRDHUP)
-        return bool(poll.poll(0))
+        poll.register(descriptor, select.POLLRDHUP)
+        return bool(poll.poll(within_ms))
 
     # Sending ---------------------------------------------------------------------------------
 

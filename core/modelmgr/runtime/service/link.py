@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
-import select
 import socket
 import threading
 import time
@@ -23,7 +21,6 @@ from typing import Any, TypeVar
 import msgspec
 
 from modelmgr.errors import (
-    AcquireTimeoutError,
     LeaseError,
     ManagerClosedError,
     ModelmgrError,
@@ -33,6 +30,7 @@ from modelmgr.errors import (
 from modelmgr.runtime.service import faults, messages, parcels
 from modelmgr.runtime.service.framing import MalformedError, SilenceError, Stream
 from modelmgr.runtime.service.peers import peer_of
+from modelmgr.runtime.service.permits import Permits
 
 _Reply = TypeVar("_Reply")
 _Made = TypeVar("_Made")
@@ -47,33 +45,12 @@ _KEPT_FOR_SHORT = 2
 _SHARE_FOR_CALLS = 3  # one of so many
 
 
-class _Permit:
-    """The right to use a connection; one that is lost on its way back is replaced."""
+class _LastWordsError(Exception):
+    """The server refused a request, and closes the connection that it came on."""
 
-    def __init__(self, home: queue.SimpleQueue[_Permit]) -> None:
-        self._home = home
-
-    def __del__(self) -> None:
-        self._home.put(_Permit(self._home))
-
-
-class _Permits:
-    """So many permits. Unlike a semaphore's, they survive an interrupt between any two steps."""
-
-    def __init__(self, count: int) -> None:
-        self._home: queue.SimpleQueue[_Permit] = queue.SimpleQueue()
-        self.give_back = self._home.put
-        for _ in range(count):
-            self._home.put(_Permit(self._home))
-
-    def take(self, timeout_s: float | None) -> _Permit:
-        try:
-            return self._home.get(timeout=timeout_s)
-        except queue.Empty:
-            raise AcquireTimeoutError(
-                "Timeout waiting to acquire model: all of this process's connections to the server "
-                "are waiting already"
-            ) from None
+    def __init__(self, said: ModelmgrError) -> None:
+        super().__init__(str(said))
+        self.said = said
 
 
 class LeaseReference(weakref.ref[Any]):
@@ -112,11 +89,11 @@ class Link:
         self._token = welcome.token
         self.epoch = welcome.epoch
         self.server_pid = welcome.pid
-        self._short = _Permits(_KEPT_FOR_SHORT)
+        self._short = Permits(_KEPT_FOR_SHORT)
         left = welcome.connections - 1 - _KEPT_FOR_SHORT
         calls = max(1, left // _SHARE_FOR_CALLS)
-        self._calls = _Permits(calls)
-        self._waits = _Permits(max(1, left - calls))
+        self._calls = Permits(calls)
+        self._waits = Permits(max(1, left - calls))
         _LINKS.add(self)
 
     def ask(self, request: messages.Request, expected: type[_Reply]) -> _Reply:
@@ -257,6 +234,9 @@ class Link:
                 made = take(reply, parcel)
             finally:
                 parcel.close()
+        except _LastWordsError as error:
+            self._discard(stream)
+            raise error.said from None
         except ModelmgrError:  # it was not sent, or this is the answer: the stream is fine
             self._give_back(stream)
             raise
@@ -294,7 +274,8 @@ class Link:
         if isinstance(reply, expected):
             return reply
         if isinstance(reply, messages.Failed):
-            raise faults.revive(reply.fault)
+            error = faults.revive(reply.fault)
+            raise _LastWordsError(error) if reply.closing else error
         raise ServiceLostError(
             f"the server at {self.path} answered {type(reply).__name__} where "
             f"{expected.__name__} was due"
@@ -305,9 +286,7 @@ class Link:
         if self.closed:
             return ManagerClosedError("this connection to the server was shut down")
         if self.lost is None:
-            poll = select.poll()
-            poll.register(self._anchor.fileno(), select.POLLRDHUP)
-            if not poll.poll(_FAREWELL_MS):
+            if not self._anchor.hung_up(_FAREWELL_MS):
                 return ServiceLostError(f"the server at {self.path} gave no answer: {error}")
             self.lost = (
                 f"the server at {self.path} (process {self.server_pid}) is gone, and every lease "
@@ -381,12 +360,13 @@ class Link:
             parcels.post(stream, self._encoder(), hello)
             parcel = parcels.receive(stream)
             parcel.close()
-            reply = parcel.decode(messages.REPLIES)
+            return self._check(parcel.decode(messages.REPLIES), messages.Welcome)
+        except _LastWordsError as error:
+            raise error.said from None
         except (EOFError, OSError, MalformedError, SilenceError) as error:
             raise ServiceLostError(
                 f"the server at {self.path} did not greet this process: {str(error) or 'no answer'}"
             ) from error
-        return self._check(reply, messages.Welcome)
 
     def _encoder(self) -> msgspec.msgpack.Encoder:
         encoders: Any = self._encoders

@@ -247,9 +247,10 @@ class Evictions(_Message, frozen=True, kw_only=True, tag=True, forbid_unknown_fi
 
 
 class Failed(_Message, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
-    """It was not done, and why."""
+    """It was not done, and why; ``closing`` says that the connection ends with that."""
 
     fault: Fault
+    closing: bool = False
 
 
 Request = (
