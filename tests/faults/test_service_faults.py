@@ -364,6 +364,20 @@ def test_a_call_whose_worker_is_killed_fails_and_harms_no_other_client(
         lease.release()
 
 
+def test_a_call_after_the_worker_s_death_says_that_it_died(client: RemoteManager) -> None:
+    lease = client.lease("echo")
+    assert lease.instance.pid is not None
+    os.kill(lease.instance.pid, signal.SIGKILL)
+    wait_until(lambda: not lease.instance.alive, "it is seen to be gone")
+    for _ in range(2):  # before and after it was cleared away
+        with pytest.raises(WorkerDiedError):
+            lease.instance.infer(1)
+        client.force_reset()
+        waiting = Party(lambda: client.lease("large", timeout=0.5).release())
+        waiting.result()
+    lease.release()
+
+
 def test_a_manager_cannot_be_sent_to_another_process(client: RemoteManager) -> None:
     with client.lease("echo") as model, pytest.raises(TypeError):
         model.__reduce__()

@@ -7,8 +7,9 @@ request for a lease or a call may take long: whoever notices that the client is 
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from modelmgr.errors import (
     ManagerClosedError,
     OutOfMemoryError,
     UsageError,
+    WorkerDiedError,
     WorkerProtocolError,
 )
 from modelmgr.runtime.manager import ModelManager
@@ -27,6 +29,7 @@ from modelmgr.runtime.service.sessions import Holding, Session
 from modelmgr.runtime.service.waiting import PendingRequest, WorkerSettings
 from modelmgr.scheduling.states import LOADED
 from modelmgr.workers import payload
+from modelmgr.workers.worker import Worker
 
 _LOADED = frozenset(state.value for state in LOADED)
 Answered = tuple[messages.Reply, Sequence[memoryview]]
@@ -192,21 +195,14 @@ class Desk:
             batch = payload.decode(request.tree, parcel.views(request.inline, request.shared))
         except WorkerProtocolError as error:
             raise UsageError(f"the batch is none: {error}") from error
-        holding = self._begin_call(request.epoch, request.serial)
-        try:
-            output = holding.worker.infer(batch, timeout_s=request.timeout_s)
+        with self._call(request.epoch, request.serial) as worker:
+            output = worker.infer(batch, timeout_s=request.timeout_s)
             tree, buffers = payload.encode(output, name="output")
-        except OutOfMemoryError as error:
-            holding.out_of_memory = error
-            raise
-        finally:
-            self._end_call(holding)
         return messages.Outputs(tree=tree, **arrays_of(buffers)), buffers
 
     def _run_shape(self, request: messages.RunShape, _: Parcel) -> Answered:
-        holding = self._begin_call(request.epoch, request.serial)
-        try:
-            report = holding.worker.run_shape(
+        with self._call(request.epoch, request.serial) as worker:
+            report = worker.run_shape(
                 request.dims,
                 phase=request.phase,
                 warmups=request.warmups,
@@ -214,11 +210,6 @@ class Desk:
                 seed=request.seed,
                 timeout_s=request.timeout_s,
             )
-        except OutOfMemoryError as error:
-            holding.out_of_memory = error
-            raise
-        finally:
-            self._end_call(holding)
         return messages.ShapeDone(report=report), _NO_BUFFERS
 
     def _read_memory(self, request: messages.ReadMemory, _: Parcel) -> Answered:
@@ -233,20 +224,28 @@ class Desk:
         self._session.end_call(holding)
         return messages.Answer(holds=holding.worker.alive), _NO_BUFFERS
 
-    def _begin_call(self, epoch: str, serial: int) -> Holding:
+    @contextlib.contextmanager
+    def _call(self, epoch: str, serial: int) -> Generator[Worker]:
+        """Note that a call runs under a lease, for as long as the block lasts."""
         holding = self._session.begin_call(epoch, serial)
-        with self._lock:
-            gone = self._gone
-            self._calling = None if gone else holding
-        if gone:
+        try:
+            with self._lock:
+                if self._gone:
+                    raise ClientGoneError
+                self._calling = holding
+            yield holding.worker
+        except OutOfMemoryError as error:
+            holding.out_of_memory = error
+            raise
+        except UsageError as error:
+            if holding.worker.alive:
+                raise
+            # Its process died and was cleared away: the client did nothing wrong.
+            raise WorkerDiedError(str(error), pid=holding.worker.pid) from error
+        finally:
+            with self._lock:
+                self._calling = None
             self._session.end_call(holding)
-            raise ClientGoneError
-        return holding
-
-    def _end_call(self, holding: Holding) -> None:
-        with self._lock:
-            self._calling = None
-        self._session.end_call(holding)
 
     # Questions and orders --------------------------------------------------------------------
 
