@@ -6,7 +6,6 @@ import hashlib
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from modelmgr.records.result_codec import encode_result
@@ -19,12 +18,12 @@ SCRIPT = Path(__file__).parents[1] / "support" / "hashed_simulation.py"
 NAMES = ("worker-faults", "oom-storm", "two-gpus")
 
 
-def scenario(**changes: int) -> Scenario:
+def scenario(seed: int = 1) -> Scenario:
     models = [
         make_model(f"m{number}", resident=GIB, peak=GIB + GIB // 8, service=exponential(30 * MS))
         for number in range(6)
     ]
-    return replace(make_scenario(models, rate_per_s=12, seconds=40), **changes)
+    return make_scenario(models, rate_per_s=12, seconds=40, seed=seed)
 
 
 def test_pythonhashseed_changes_nothing() -> None:

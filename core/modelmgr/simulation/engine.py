@@ -72,9 +72,9 @@ class Engine:
         self._progress = progress
         self._stop = stop
         self._most = NEVER if max_requests is None else max_requests
-        self._arrivals = chain.from_iterable(iter(world.source.next_batch, []))
-        if max_requests is not None:
-            self._arrivals = islice(self._arrivals, max_requests)
+        self._arrivals = islice(
+            chain.from_iterable(iter(world.source.next_batch, [])), max_requests
+        )
         self._polling = False
         self._traffic_over = False
 
