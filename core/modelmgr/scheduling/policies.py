@@ -222,7 +222,7 @@ class QueueValue:
     # loaded in the meantime.
     _DECAY_NS = 120_000_000_000
     _HORIZON_RELOADS = 20.0
-    _HORIZON_MIN_NS = 10_000_000_000
+    _HORIZON_MIN_NS = 10_000_000_000.0
 
     def __init__(self) -> None:
         self._rate: dict[str, tuple[float, int]] = {}

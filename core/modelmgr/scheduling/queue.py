@@ -21,10 +21,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
-from functools import total_ordering
 
 
-@total_ordering
 class QueueTicket:
     """One place in the queue, ordered by priority, then by number (lower is served first)."""
 
@@ -35,8 +33,25 @@ class QueueTicket:
         self.ticket_num = ticket_num
         self.tag = tag
 
-    def __lt__(self, other: QueueTicket) -> bool:
+    def __lt__(self, other: object) -> bool:
+        if not isinstance(other, QueueTicket):
+            return NotImplemented
         return (self.priority, self.ticket_num) < (other.priority, other.ticket_num)
+
+    def __le__(self, other: object) -> bool:
+        if not isinstance(other, QueueTicket):
+            return NotImplemented
+        return (self.priority, self.ticket_num) <= (other.priority, other.ticket_num)
+
+    def __gt__(self, other: object) -> bool:
+        if not isinstance(other, QueueTicket):
+            return NotImplemented
+        return (self.priority, self.ticket_num) > (other.priority, other.ticket_num)
+
+    def __ge__(self, other: object) -> bool:
+        if not isinstance(other, QueueTicket):
+            return NotImplemented
+        return (self.priority, self.ticket_num) >= (other.priority, other.ticket_num)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, QueueTicket):

@@ -487,7 +487,7 @@ class Scheduler:
         num, device = ticket.ticket_num, self.devices[copy.device]
         released = copy.idle_serial >= ticket.serial
         for tag in self.queue.older_tags(num):
-            if self._admission.may_lose(device, self.models[tag]):
+            if tag == ticket.tag or self._admission.may_lose(device, self.models[tag]):
                 if released:
                     self.queue.count_passed_over(tag, num)
                 else:
@@ -556,7 +556,7 @@ class Scheduler:
     def _count_passed_over(self, served: Ticket, device: Device) -> None:
         """Count one against every earlier ticket that lost something to the one that is served."""
         for tag in self.queue.older_tags(served.ticket_num):
-            if self._admission.may_lose(device, self.models[tag]):
+            if tag == served.tag or self._admission.may_lose(device, self.models[tag]):
                 self.queue.count_passed_over(tag, served.ticket_num)
 
     def _keep_a_device(self, ticket: Ticket) -> None:
@@ -648,7 +648,8 @@ class Scheduler:
 
     def _need_of(self, copy: Copy) -> int:
         if copy.state is CopyState.RESERVED:
-            return copy.reserved_bytes
+            costs = copy.model.costs
+            return max(copy.reserved_bytes, 0 if costs is None else costs.needed_bytes)
         return self.devices[copy.device].ledger.activation_bytes(copy.number)
 
     def _start_load_or_grant(self, ticket: Ticket, copy: Copy, need: int) -> None:
