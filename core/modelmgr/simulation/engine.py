@@ -100,11 +100,17 @@ class Engine:
         arrival = next(arrivals, _NO_MORE)
         arrival_ns = arrival[0]
         self._traffic_over = arrival is _NO_MORE
+        # Hits and releases that nobody waits for leave the scheduler's deadlines as they are.
+        due_ns, unsure = NEVER, True
         while True:
             event_ns = heap[0][0]
-            due_ns = next_deadline_ns()
-            if due_ns is not None and due_ns < event_ns and due_ns <= arrival_ns:
+            if unsure or pending:
+                soonest_ns = next_deadline_ns()
+                due_ns = NEVER if soonest_ns is None else soonest_ns
+                unsure = False
+            if due_ns < event_ns and due_ns <= arrival_ns:
                 now_ns = due_ns
+                unsure = True
                 absorb(deadline(now_ns), now_ns)
                 again_ns = next_deadline_ns()
                 if again_ns is not None and again_ns <= now_ns:
@@ -129,21 +135,26 @@ class Engine:
                         world.note_served(copy, now_ns)
                     if copy.measured:
                         world.measure_first_job(copy, now_ns)
+                        unsure = True
                     copy.lease = 0
                     copy.job = None
                     actions = release(copy.number, more, now_ns)
                     if actions:
                         absorb(actions, now_ns)
+                        unsure = True
                     if job[4] >= 0:
                         world.ask_again(job, now_ns)
                     world.ended_ns = now_ns
                 elif kind == ASKED:
+                    unsure = True
                     if world.total < self._most:
                         self._ask(what, now_ns)
                 elif kind in _LOOKS:
+                    unsure = True
                     if not self._look(kind, what, now_ns):
                         return True
                 else:
+                    unsure = True
                     self._happen(event)
             else:
                 now_ns = arrival_ns
@@ -155,6 +166,7 @@ class Engine:
                     granted(grant, arrival, now_ns)
                 else:
                     ask(arrival, now_ns)
+                    unsure = True
                     if pending and not self._polling:
                         self._start_polling(now_ns)
                 world.ended_ns = now_ns

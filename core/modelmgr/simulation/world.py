@@ -5,6 +5,9 @@ Owns the devices, the copies, the event heap and the counts, and carries out eve
 readings of a real driver take time in threads; here a load or an unload is one event at its end,
 and a reading takes no time. The loop that takes events off the heap is ``simulation.engine``'s.
 
+It is one class, and longer than others, because it is the counterpart of one: it is read beside
+``runtime.driver``, method by method, to see that both tell the scheduler the same.
+
 Readings that cannot change anything are left out: where every copy on a device takes no more than
 the scheduler believes, nothing foreign is there, no reading failed and every reservation is
 covered, a reading moves no figure of the ledger (its foreign use stays 0), so no decision can
