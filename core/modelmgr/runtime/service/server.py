@@ -282,13 +282,16 @@ class ServiceServer:
             if not stopping:
                 self._sessions[session.token] = session
                 anchor.session = session
+                # Under the lock, so that an end cannot come between and close what is watched.
+                if pidfd is not None:
+                    self._watch.watch_process(pidfd, lambda: self._client_gone(session))
+                self._watch.watch_connection(
+                    anchor.end.fileno(), lambda: self._client_gone(session)
+                )
         if stopping:
             if pidfd is not None:
                 os.close(pidfd)
             raise UsageError("the server is stopping")
-        if pidfd is not None:
-            self._watch.watch_process(pidfd, lambda: self._client_gone(session))
-        self._watch.watch_connection(anchor.end.fileno(), lambda: self._client_gone(session))
         return session
 
     # Going -----------------------------------------------------------------------------------
