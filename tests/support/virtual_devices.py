@@ -57,7 +57,7 @@ class Reading:
 class VirtualDevices:
     """All devices, their limits, and what truly lies on them."""
 
-    limits: tuple[int, ...]
+    limits: list[int]
     foreign: list[int]
     sizes: dict[str, Size] = field(default_factory=dict[str, Size])
     copies: dict[int, TrueCopy] = field(default_factory=dict[int, TrueCopy])
@@ -85,9 +85,10 @@ class VirtualDevices:
         Foreign use, resident bytes of loaded copies, what active ones may still add, reservations
         (until a reading taken after the load has covered them), and what is not back yet.
         """
-        return self.foreign[device] + sum(self._promised_to(copy) for copy in self.on(device))
+        return self.foreign[device] + sum(self.promised_to(copy) for copy in self.on(device))
 
-    def _promised_to(self, copy: TrueCopy) -> int:
+    def promised_to(self, copy: TrueCopy) -> int:
+        """Return a single copy's part of that."""
         size = self.sizes[copy.tag]
         if copy.phase is Phase.LOADING:
             return copy.reserved_bytes

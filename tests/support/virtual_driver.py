@@ -2,30 +2,31 @@
 
 It carries out orders only when a test says so (a load ends, an unload ends, memory comes back
 late, a reading is delivered), keeps books of its own, and holds every single event against the
-promises by those books: what it checks is never read from the scheduler's own ledger.
+promises by those books (``PromiseJudge`` has those that span several events): what it checks is
+never read from the scheduler's own ledger.
 
 It is one long module on purpose: each order is carried out and checked in the same place.
 """
 
 from __future__ import annotations
 
+import pickle
+from collections import Counter
 from collections.abc import Sequence
 
+from modelmgr.errors import LeaseError
 from modelmgr.scheduling.actions import Action, Grant, Refusal, Reject, StartLoad, StartUnload
 from modelmgr.scheduling.copies import Copy, ModelCosts
 from modelmgr.scheduling.queue import Ticket
 from modelmgr.scheduling.scheduler import Scheduler
 from modelmgr.scheduling.settings import SchedulerSettings
 from modelmgr.scheduling.states import CopyState
+from support.promise_judge import Asked, PromiseJudge, must
 from support.virtual_devices import Phase, Reading, Size, TrueCopy, VirtualDevices
 
+__all__ = ["VirtualDriver", "must"]
+
 Outcome = Grant | Reject
-
-
-def must(holds: bool, *told: object) -> None:
-    """Fail with what is told, also where Python was told to forget assertions."""
-    if not holds:
-        raise AssertionError(*told)
 
 
 class VirtualDriver:
@@ -47,16 +48,27 @@ class VirtualDriver:
         steady: bool = True,
         settings: SchedulerSettings | None = None,
     ) -> None:
-        self.scheduler = Scheduler(
-            [(f"d{index}", limit, limit) for index, limit in enumerate(limits)], settings
-        )
-        self.true = VirtualDevices(limits, list(foreign) or [0] * len(limits))
-        self.steady = steady
+        self.true = VirtualDevices(list(limits), list(foreign) or [0] * len(limits))
         self.now_ns = 0
         self.log: list[Action] = []
+        self.checks: Counter[str] = Counter()
+        self._settings = settings or SchedulerSettings()
+        self._begin_an_epoch(steady=steady)
+        if read:
+            for device in range(len(limits)):
+                self.read(device)
+
+    def _begin_an_epoch(self, *, steady: bool) -> None:
+        """Start a scheduler that knows nothing, and empty books for it."""
+        self.scheduler = Scheduler(
+            [(f"d{index}", limit, limit) for index, limit in enumerate(self.true.limits)],
+            self._settings,
+        )
+        self.judge = PromiseJudge(self.scheduler, self.true, self.checks, steady=steady)
         self.last: list[Action] = []
         self.outcome: dict[int, Outcome | None] = {}
         self.leases: dict[int, Grant] = {}
+        self.past_leases: list[tuple[int, int]] = []
         self.isolating: dict[int, int] = {}
         self._quiet: set[int] = set()
         self._own_process: dict[int, bool] = {}
@@ -65,13 +77,22 @@ class VirtualDriver:
         self._reading_ns: dict[int, int] = {}
         self._copies_seen: set[int] = set()
         self._lease_seen = 0
-        self.passed_over: dict[int, int] = {}
-        self._waiting: set[int] = set()
-        self._came_ns: dict[int, int] = {}
-        self._idle_ns: dict[int, int] = {}
-        if read:
-            for device in range(len(limits)):
-                self.read(device)
+        self._open: set[int] = set()
+        self._logged_before = len(self.log)
+
+    @property
+    def passed_over(self) -> dict[int, int]:
+        """How often each ticket was passed over, by an outside count; none where it never was."""
+        return self.judge.passed_over
+
+    @property
+    def steady(self) -> bool:
+        """Whether foreign use does not move and no reading makes it less than it is."""
+        return self.judge.steady
+
+    @steady.setter
+    def steady(self, steady: bool) -> None:
+        self.judge.steady = steady
 
     # What models take ------------------------------------------------------------------------
 
@@ -86,11 +107,13 @@ class VirtualDriver:
         load_peak: int | None = None,
         load_ns: int | None = None,
         hold_ns: int | None = None,
+        more: int = 0,
     ) -> None:
-        """Tell the scheduler the true costs of a model."""
+        """Tell the scheduler the true costs of a model, its peak with ``more`` on top."""
         size = self.true.sizes[tag]
-        costs = ModelCosts(size.resident_bytes, size.peak_bytes, load_peak, load_ns, hold_ns)
-        self._tick()
+        costs = ModelCosts(size.resident_bytes, size.peak_bytes + more, load_peak, load_ns, hold_ns)
+        self._tell("set_costs")
+        self.judge.known[tag] = costs
         self._absorb(self.scheduler.set_costs(tag, costs, self.now_ns))
 
     def know(
@@ -120,74 +143,134 @@ class VirtualDriver:
         alone: bool = False,
     ) -> int:
         """Ask for a copy; return the ticket's number."""
-        self._tick()
+        self._tell("request")
         before = len(self.outcome)
+        deadline_ns = None if wait_ns is None else self.now_ns + wait_ns
         ticket, actions = self.scheduler.request(
             tag,
             self.now_ns,
             priority=priority,
-            deadline_ns=None if wait_ns is None else self.now_ns + wait_ns,
+            deadline_ns=deadline_ns,
             worst_case_bytes=worst_case,
             own_process=own_process,
             alone=alone,
         )
         must(ticket == before + 1, "ticket numbers count up", ticket)
         self.outcome[ticket] = None
+        self._open.add(ticket)
         self._own_process[ticket] = own_process
-        self._came_ns[ticket] = self.now_ns
-        self._waiting.add(ticket)
+        self.judge.came(
+            Asked(ticket, tag, priority, deadline_ns, worst_case, own_process, alone, 0)
+        )
         self._absorb(actions)
         return ticket
 
     def release(self, number: int) -> None:
         """Give a held copy back."""
-        self._tick()
+        self._tell("release", number)
         lease = self.leases[number].lease
         actions = self.scheduler.release(number, lease, self.now_ns)
         self._let_go(number)
         self._absorb(actions)
 
-    def holder_lost(self, number: int) -> None:
-        """Let a holder die."""
-        self._tick()
+    def holder_lost(self, number: int, reason: str = "holder-lost") -> None:
+        """Let a holder die, or run out of memory."""
+        self._tell("holder_lost", number)
         lease = self.leases[number].lease
-        actions = self.scheduler.holder_lost(number, lease, self.now_ns)
+        actions = self.scheduler.holder_lost(number, lease, self.now_ns, reason)
         self._let_go(number)
         self._absorb(actions)
 
     def cancel(self, ticket: int) -> None:
         """Take a request back."""
-        self._tick()
+        self._tell("cancel", ticket)
         self._absorb(self.scheduler.cancel(ticket, self.now_ns))
 
     def pin(self, tag: str, *, pinned: bool = True) -> None:
         """Pin or unpin a model."""
-        self._tick()
+        self._tell("pin")
         if pinned:
             self._pinned.add(tag)
             self._ever_pinned.add(tag)
+            self.judge.pinned.add(tag)
         else:
             self._pinned.discard(tag)
+            self.judge.pinned.discard(tag)
         self._absorb(self.scheduler.pin(tag, self.now_ns, pinned=pinned))
 
     def reset(self) -> None:
         """Unload everything that nobody holds."""
-        self._tick()
+        self._tell("reset")
+        self.judge.reset()
         self._absorb(self.scheduler.reset(self.now_ns))
 
     def close(self) -> None:
         """Shut down."""
-        self._tick()
+        self._tell("close")
+        self.judge.close()
         self._absorb(self.scheduler.close(self.now_ns))
+
+    def restart(self, *, read: bool = True) -> None:
+        """Kill the manager and start another: all copies go, and nothing of the old one counts."""
+        leases = [(grant.copy, grant.lease) for grant in self.leases.values()]
+        numbers = list(self.true.copies)
+        tickets = self.open_tickets()
+        self.true.copies.clear()
+        self._begin_an_epoch(steady=self.steady)
+        for number, lease in leases:
+            self.stale("release", number, lease)
+            self.stale("holder_lost", number, lease)
+        for number in numbers:
+            for kind in ("load_finished", "load_failed", "unload_finished", "worker_lost"):
+                self.stale(kind, number)
+        for ticket in tickets:
+            self.cancel(ticket)
+            must(not self.last, "a ticket of another manager ends here", self.last)
+        if read:
+            for device in range(len(self.true.limits)):
+                self.read(device)
+
+    def resize(self, device: int, limit: int) -> None:
+        """Let a device turn out to have another size."""
+        self._tell("resize")
+        self.true.limits[device] = limit
+        self._absorb(self.scheduler.resize(device, self.now_ns, limit, limit))
+
+    def stale(self, kind: str, number: int, lease: int = 0) -> None:
+        """Tell what answers nothing that is in force (twice, late): it must change nothing."""
+        scheduler, now_ns = self.scheduler, self.now_ns
+        before = pickle.dumps(scheduler)
+        actions: list[Action] = []
+        refused = False
+        match kind:
+            case "release":
+                try:
+                    actions = scheduler.release(number, lease, now_ns)
+                except LeaseError:
+                    refused = True
+            case "holder_lost":
+                actions = scheduler.holder_lost(number, lease, now_ns)
+            case "load_finished":
+                actions = scheduler.load_finished(number, now_ns, resident_bytes=1)
+            case "load_failed":
+                actions = scheduler.load_failed(number, now_ns, "late", out_of_memory=True)
+            case "unload_finished":
+                actions = scheduler.unload_finished(number, now_ns, process_gone=False)
+            case _:
+                actions = scheduler.worker_lost(number, now_ns)
+        self.checks["lease"] += 1
+        must(refused == (kind == "release"), "a stale release is accepted", number, lease)
+        must(not actions, "what is stale has consequences", kind, number, actions)
+        must(pickle.dumps(scheduler) == before, "what is stale changes something", kind, number)
 
     # What orders come to ---------------------------------------------------------------------
 
     def load(self, number: int, *, seen: bool = False) -> None:
         """Let a load end well; ``seen`` reports what the copy itself was seen to take."""
-        self._tick()
+        self._tell("load_finished", number)
         copy = self.true.copies[number]
         size = self.true.sizes[copy.tag]
-        copy.phase, copy.loaded_ns = Phase.LOADED, self.now_ns
+        copy.phase, copy.loaded_ns = Phase.LOADED, self.judge.now_ns
         copy.using_bytes = size.resident_bytes
         actions = self.scheduler.load_finished(
             number,
@@ -195,7 +278,7 @@ class VirtualDriver:
             resident_bytes=size.resident_bytes if seen else None,
             peak_bytes=size.peak_bytes if seen else None,
         )
-        self._idle_ns[number] = self.now_ns
+        self.judge.free(number)
         if not any(
             isinstance(action, Grant) and action.copy == number and not action.hit
             for action in actions
@@ -205,15 +288,18 @@ class VirtualDriver:
 
     def fail_load(self, number: int, *, out_of_memory: bool = False) -> None:
         """Let a load end badly; nothing of it stays."""
-        self._tick()
+        self._tell("load_failed", number)
         self._drop(number)
+        self.judge.load_ended_badly(number, again=out_of_memory)
         self._absorb(
             self.scheduler.load_failed(number, self.now_ns, "boom", out_of_memory=out_of_memory)
         )
 
     def unload(self, number: int, *, process_gone: bool = True, late: bool = False) -> None:
         """Let an unload end; ``late`` keeps its memory on the device for now."""
-        self._tick()
+        self._tell("unload_finished", number)
+        if not process_gone:
+            self.judge.unload_unseen(number)
         if late:
             self.true.copies[number].phase = Phase.LATE
         else:
@@ -226,8 +312,9 @@ class VirtualDriver:
 
     def worker_lost(self, number: int) -> None:
         """Let a copy's process die by itself."""
-        self._tick()
+        self._tell("worker_lost", number)
         self._drop(number)
+        self.judge.load_ended_badly(number, again=False)
         self._absorb(self.scheduler.worker_lost(number, self.now_ns))
 
     # Readings and time -----------------------------------------------------------------------
@@ -238,8 +325,9 @@ class VirtualDriver:
         return self.true.read(device, self.now_ns, own=own)
 
     def deliver(self, reading: Reading) -> None:
-        """Deliver a reading."""
-        self._tick()
+        """Deliver a reading; what it showed is never believed to be less."""
+        self._tell("memory_reading")
+        self.judge.read(reading)
         device = reading.device
         fresh = reading.at_ns >= self._reading_ns.get(device, -1)
         if fresh:
@@ -253,6 +341,9 @@ class VirtualDriver:
                 own_bytes=reading.own_bytes,
             )
         )
+        if fresh:
+            committed = self.scheduler.devices[device].ledger.committed_bytes
+            must(committed >= reading.used_bytes, "believed less than was read", self.state())
 
     def read(self, device: int = 0, *, own: bool = False) -> None:
         """Read a device truly and at once."""
@@ -260,7 +351,9 @@ class VirtualDriver:
 
     def fail_reading(self, device: int = 0) -> None:
         """Let a reading fail: what the ledger believes of others does not get less."""
-        self._tick()
+        self.checks["unknown"] += 1
+        self._tell("reading_failed")
+        self.judge.reading_fails(device)
         ledger = self.scheduler.devices[device].ledger
         foreign = ledger.foreign_bytes
         self._absorb(self.scheduler.reading_failed(device, self.now_ns, "no answer"))
@@ -275,10 +368,23 @@ class VirtualDriver:
         until_ns = self.now_ns + duration_ns
         while (due_ns := self.scheduler.next_deadline_ns()) is not None and due_ns <= until_ns:
             self.now_ns = max(self.now_ns, due_ns)
+            self.judge.tell("deadline", self.now_ns)
             self._absorb(self.scheduler.deadline(self.now_ns))
             again_ns = self.scheduler.next_deadline_ns()
             must(again_ns is None or again_ns > self.now_ns, "due again at once")
         self.now_ns = until_ns
+        self.judge.tell("deadline", self.now_ns)
+        self._absorb(self.scheduler.deadline(self.now_ns))
+        idle = not self.last or self.now_ns < self.judge.now_ns  # the clock has stepped back
+        must(idle, "only time went by, and nothing was due", self.last, self.state())
+
+    def jump(self, by_ns: int) -> None:
+        """Let the clock step, back or forth, with nobody called on the way."""
+        self.now_ns = max(0, self.now_ns + by_ns)
+
+    def poke(self) -> None:
+        """Call ``deadline`` without need: early calls are harmless."""
+        self._tell("deadline")
         self._absorb(self.scheduler.deadline(self.now_ns))
 
     # Whole runs ------------------------------------------------------------------------------
@@ -308,6 +414,7 @@ class VirtualDriver:
 
     def drain(self) -> None:
         """Let everybody finish; fail unless every ticket ends and every reservation with it."""
+        self.now_ns = max(self.now_ns, self.judge.now_ns)  # a clock that stepped back catches up
         for tag in sorted(self._pinned):
             self.pin(tag, pinned=False)
         for _ in range(40 + 8 * len(self.outcome)):
@@ -354,7 +461,7 @@ class VirtualDriver:
 
     def open_tickets(self) -> list[int]:
         """Return the tickets that have not ended."""
-        return [ticket for ticket, outcome in self.outcome.items() if outcome is None]
+        return sorted(self._open)
 
     def granted(self, ticket: int) -> int | None:
         """Return the copy a ticket was granted, None where it was not."""
@@ -411,15 +518,20 @@ class VirtualDriver:
     def _tick(self) -> None:
         self.now_ns += 1
 
+    def _tell(self, event: str, about: int | None = None) -> None:
+        self._tick()
+        self.judge.tell(event, self.now_ns, about)
+
     def _let_go(self, number: int) -> None:
         del self.leases[number]
         self.true.copies[number].held = False
-        self._idle_ns[number] = self.now_ns
+        self.judge.free(number)
         self._isolation_ends(number)
 
     def _drop(self, number: int) -> None:
         self._isolation_ends(number)
         self.leases.pop(number, None)
+        self.judge.moved(self.true.copies[number].device)
         del self.true.copies[number]
 
     def _isolation_ends(self, number: int) -> None:
@@ -432,8 +544,10 @@ class VirtualDriver:
         self.last = actions
         self._note_covered()
         for action in actions:
-            must(action.action_id == len(self.log) + 1, "actions are numbered in order", action)
+            number = len(self.log) - self._logged_before + 1
+            must(action.action_id == number, "actions are numbered in order", action)
             self.log.append(action)
+            self.judge.see(action)
             match action:
                 case Grant():
                     self._take_grant(action)
@@ -444,39 +558,21 @@ class VirtualDriver:
                 case Reject():
                     self._end(action)
         self._note_covered()
-        self._count_passed_over()
+        self.judge.settle()
         self._check()
 
     def _note_covered(self) -> None:
         """End reservations as promised: known, and a good reading begun after the load."""
         for copy in self.true.copies.values():
-            if copy.phase is Phase.LOADED and self.scheduler.model(copy.tag).costs is not None:
+            if copy.phase is Phase.LOADED and copy.tag in self.judge.known:
                 copy.covered |= self._reading_ns.get(copy.device, -1) >= copy.loaded_ns
-
-    def _count_passed_over(self) -> None:
-        """Count, as FORMATS has it, who was served what while an older ticket waited.
-
-        A load counts when it is decided; a copy counts that was released after its taker came.
-        """
-        queue = self.scheduler.queue
-        for served in sorted(self._waiting):
-            if served in queue:
-                continue
-            outcome = self.outcome[served]
-            took = served in self.scheduler.committed_tickets
-            if isinstance(outcome, Grant):
-                took = not outcome.hit or self._idle_ns[outcome.copy] >= self._came_ns[served]
-            if took:
-                for other in self._waiting:
-                    if other < served and other in queue:
-                        self.passed_over[other] = self.passed_over.get(other, 0) + 1
-        self._waiting = {ticket.ticket_num for ticket in queue}
 
     def _end(self, action: Outcome) -> None:
         ticket = action.ticket_num
         # A request that is answered at once ends before its number is known.
         must(self.outcome.get(ticket) is None, "a ticket ended twice", action)
         self.outcome[ticket] = action
+        self._open.discard(ticket)
 
     def _take_grant(self, grant: Grant) -> None:
         self._end(grant)
@@ -489,8 +585,11 @@ class VirtualDriver:
         must(not quiet, "a hit beside a measurement that only an aggregate shows", grant)
         self._lease_seen = grant.lease
         self.leases[grant.copy] = grant
+        self.past_leases.append((grant.copy, grant.lease))
+        promised = self.true.promised_bytes(grant.device)
         copy.held = True
-        self._check_memory(grant)
+        if self.true.promised_bytes(grant.device) > promised:
+            self._check_memory(grant)
 
     def _take_load(self, load: StartLoad) -> None:
         must(load.copy not in self._copies_seen, "a copy's number comes back", load)
