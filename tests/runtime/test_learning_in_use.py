@@ -403,30 +403,12 @@ def test_a_model_that_only_ran_on_another_device_is_learned_too() -> None:
 
 
 def test_running_out_of_memory_raises_what_is_charged_up_to_the_limit() -> None:
-    estimator = ResourceEstimator()
-    estimator.set_initial_estimate("bert", 800.0)
-    learner = learner_for(estimator)
-    current = ModelCosts(500 * MIB, 800 * MIB, load_ns=5)
-    raised = learner.out_of_memory("bert", current, charged_bytes=800 * MIB, limit_bytes=80 * GIB)
-    assert raised == ModelCosts(500 * MIB, 900 * MIB, load_ns=5)
-    estimate = estimator.estimate("bert")
-    assert estimate is not None
-    assert estimate.upper_bytes == 900 * MIB
-    raised = learner.out_of_memory("bert", raised, charged_bytes=900 * MIB, limit_bytes=950 * MIB)
-    assert raised is not None
-    assert raised.peak_bytes == 950 * MIB
-    raised = learner.out_of_memory(
-        "bert", raised, charged_bytes=950 * MIB, limit_bytes=950 * MIB, seen_bytes=990 * MIB
-    )
-    assert raised is not None
-    assert raised.peak_bytes == 990 * MIB
-
-
-def test_an_unknown_model_that_ran_out_of_memory_stays_unknown() -> None:
-    estimator = ResourceEstimator()
-    learner = learner_for(estimator)
-    assert learner.out_of_memory("new", None, charged_bytes=0, limit_bytes=GIB) is None
-    assert estimator.is_unknown("new")
+    current = ModelCosts(resident_bytes=500 * MIB, peak_bytes=800 * MIB)
+    raised = current.after_out_of_memory(800 * MIB, 80 * GIB)
+    assert (raised.resident_bytes, raised.peak_bytes) == (500 * MIB, 900 * MIB)
+    assert raised.after_out_of_memory(900 * MIB, 950 * MIB).peak_bytes == 950 * MIB
+    # What was not enough is never counted as less than it was.
+    assert raised.after_out_of_memory(990 * MIB, 950 * MIB).peak_bytes == 990 * MIB
 
 
 def test_readings_of_another_kind_are_not_mixed_in() -> None:

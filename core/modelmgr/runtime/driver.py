@@ -37,10 +37,11 @@ from modelmgr.errors import (
 )
 from modelmgr.runtime.bounded_reader import PATIENCE_S, BoundedReader
 from modelmgr.runtime.gate import Gate
+from modelmgr.runtime.learning import UseLearner
 from modelmgr.runtime.lease import Lease
 from modelmgr.runtime.loaded import Loaded
 from modelmgr.runtime.measurement import JobMeasurement
-from modelmgr.runtime.watching import DeviceWatch
+from modelmgr.runtime.watching import NEVER_READ, DeviceWatch
 from modelmgr.scheduling.actions import Action, Grant, Refusal, Reject, StartLoad, StartUnload
 from modelmgr.scheduling.scheduler import Scheduler
 from modelmgr.scheduling.states import CopyState
@@ -50,8 +51,8 @@ from modelmgr.workers.loaders.messages import told
 
 _LOG = logging.getLogger("modelmgr")
 Loader = Callable[[], Any]
-# A stated size shows no load: a model that was measured there would look as if it cost nothing.
-_NEVER_READ = frozenset({"fixed", "virtual"})
+Told = Callable[[int], list[Action]]
+"""Tells the scheduler something, under the lock, and answers with what follows."""
 # A request that does not wait still gets this much of a reading.
 _LEAST_PATIENCE_S = 0.1
 
@@ -84,13 +85,16 @@ class Driver:
         readers: one reader for each of the scheduler's devices, in order.
         unload: what to do with an instance that goes; None calls its ``close`` where it has one.
         poll_interval_s: how often devices are read while somebody waits.
-        before_load: called with a tag, under the lock, before a request that is no hit.
-        measured: called with a tag and the copy when an unknown model's first job ends; what it
-            returns is called under the lock and answers with what follows.
+        known: called with a tag before a request that is no hit.
+        measured: called with a tag and the copy when an unknown model's first job ends.
         measured_again: the same for a later job that was alone on its device.
+        exhausted: called with a tag and the bytes that it had when it ran out of memory.
         observed: called with every action, in order, under the lock.
-        exhausted: called with a tag and the bytes that it had when it ran out of memory, under the
-            lock; answers with what follows.
+        learner: learns from readings while models are in use.
+
+    ``known``, ``measured``, ``measured_again`` and ``exhausted`` may take their time (they ask the
+    estimator), so they are called outside of the lock; what they return is called under it, with
+    the time, and answers with what follows.
     """
 
     def __init__(
@@ -100,11 +104,12 @@ class Driver:
         *,
         unload: Callable[[Any], None] | None,
         poll_interval_s: float,
-        before_load: Callable[[str], list[Action]],
-        measured: Callable[[str, Loaded], Callable[[], list[Action]]],
-        measured_again: Callable[[str, Loaded, JobMeasurement], Callable[[], list[Action]]],
+        known: Callable[[str], Told],
+        measured: Callable[[str, Loaded], Told],
+        measured_again: Callable[[str, Loaded, JobMeasurement], Told],
+        exhausted: Callable[[str, int], Told],
         observed: Callable[[Action], None],
-        exhausted: Callable[[str, int], list[Action]],
+        learner: UseLearner,
     ) -> None:
         self.scheduler = scheduler
         self.gate = Gate()
@@ -112,7 +117,8 @@ class Driver:
         self.readers = tuple(BoundedReader(reader) for reader in readers)
         self._unload = unload
         self._poll_interval_s = poll_interval_s
-        self._before_load = before_load
+        self._known = known
+        self._learner = learner
         self._measured = measured
         self._measured_again = measured_again
         self._observed = observed
@@ -125,6 +131,7 @@ class Driver:
             gate=self.gate,
             tell=self._tell,
             lose=self._lose,
+            learner=learner,
             poll_interval_s=poll_interval_s,
         )
         # By device: counts grants, releases, loads and unloads, so that a job can be seen to have
@@ -177,10 +184,10 @@ class Driver:
             self.watch.read_all(max(_LEAST_PATIENCE_S, within_s))
         while True:
             waiter = _Waiter()
+            known = self._known(tag)
             with self.gate:
                 now_ns = time.monotonic_ns()
-                if not self.scheduler.has_idle(tag):
-                    self._route(self._before_load(tag))
+                self._route(known(now_ns))
                 num, actions = self.scheduler.request(
                     tag,
                     now_ns,
@@ -210,8 +217,10 @@ class Driver:
                 if grant is None:
                     return None
                 self._observed(grant)
-                self._activity[grant.device] += 1
+                self._changed(grant.device)
                 lease = self._lease(grant)
+            if self.watch.asleep:
+                self.watch.wake()
             loaded = self.loaded[grant.copy]
             if loaded.own_process and self._died_idle(lease):
                 continue
@@ -269,6 +278,11 @@ class Driver:
             return actions
 
         self._tell(end)
+
+    def _changed(self, device: int) -> None:
+        """Note that something was granted, released or ordered on a device. Under the lock."""
+        self._activity[device] += 1
+        self._learner.changed(device)
 
     def _lease(self, grant: Grant) -> Lease:
         """Make the lease of a grant. Under the lock."""
@@ -343,7 +357,7 @@ class Driver:
         measurement = None
         kind = reader.description.kind
         tells_itself = own_process and kind == "host"
-        if action.isolated and kind not in _NEVER_READ and not tells_itself:
+        if action.isolated and kind not in NEVER_READ and not tells_itself:
             measurement = JobMeasurement(reader, patience_s=2 * self._poll_interval_s)
         oom_kills = kernel_oom_kills() if own_process else None
         self._loading_here.depth = getattr(self._loading_here, "depth", 0) + 1
@@ -381,6 +395,7 @@ class Driver:
             )
             with self.gate:
                 self.loaded[action.copy] = loaded
+                self._learner.changed(action.device)
                 self._route(self.scheduler.load_finished(action.copy, time.monotonic_ns()))
         except BaseException:
             if action.copy not in self.loaded:
@@ -401,9 +416,12 @@ class Driver:
             # What the attempt had built is in its frames; a second attempt needs that room.
             traceback.clear_frames(error.__traceback__)
 
+        raised = self._exhausted(action.tag, action.reserved_bytes) if out_of_memory else None
+
         def failed(now_ns: int) -> list[Action]:
-            raised = self._exhausted(action.tag, action.reserved_bytes) if out_of_memory else []
-            return raised + self.scheduler.load_failed(
+            self._learner.changed(action.device)
+            actions = [] if raised is None else raised(now_ns)
+            return actions + self.scheduler.load_failed(
                 action.copy, now_ns, message, out_of_memory=out_of_memory
             )
 
@@ -424,6 +442,7 @@ class Driver:
         def tell(now_ns: int) -> list[Action]:
             loaded = self._forget(copy)
             if loaded is not None:
+                self._learner.changed(loaded.device)
                 lost.append(loaded)
             return self.scheduler.worker_lost(copy, now_ns)
 
@@ -444,7 +463,7 @@ class Driver:
             self._lose(lease.copy)
             return
         gate = self.gate
-        learn: Callable[[], list[Action]] | None = None
+        learn: Told | None = None
         if loaded.first_job or loaded.measurement is not None:
             if not gate.inside:
                 learn = self._end_measurement(lease.tag, loaded)
@@ -456,15 +475,13 @@ class Driver:
         with gate:
             self._give_back(lease, loaded, learn)
 
-    def _give_back(
-        self, lease: Lease, loaded: Loaded, learn: Callable[[], list[Action]] | None
-    ) -> None:
+    def _give_back(self, lease: Lease, loaded: Loaded, learn: Told | None) -> None:
         """End a lease and tell the scheduler. Under the lock."""
         lease.end()
         if learn is not None:
-            self._route(learn())
+            self._route(learn(time.monotonic_ns()))
         self._unlease(loaded)
-        self._activity[loaded.device] += 1
+        self._changed(loaded.device)
         actions = self.scheduler.release(lease.copy, lease.serial, time.monotonic_ns())
         if actions:
             self._route(actions)
@@ -483,7 +500,7 @@ class Driver:
             if loaded.measurement is not None:
                 loaded.measurement.cancel()
             self._unlease(loaded)
-            self._activity[loaded.device] += 1
+            self._changed(loaded.device)
             now_ns = time.monotonic_ns()
             self._route(self.scheduler.holder_lost(lease.copy, lease.serial, now_ns, reason))
 
@@ -501,10 +518,10 @@ class Driver:
             traceback.clear_frames(error.__traceback__)
         charged_bytes = self.scheduler.devices[loaded.device].ledger.charge_of(lease.copy)
         self.lose_holder(lease, "out-of-memory")
-        self._tell(lambda _: self._exhausted(lease.tag, charged_bytes))
+        self._tell(self._exhausted(lease.tag, charged_bytes))
         return True
 
-    def _end_measurement(self, tag: str, loaded: Loaded) -> Callable[[], list[Action]] | None:
+    def _end_measurement(self, tag: str, loaded: Loaded) -> Told | None:
         """End what was measured of the job that ends; return what to do with it under the lock."""
         if loaded.first_job:
             learn = self._measured(tag, loaded)
@@ -600,9 +617,12 @@ class Driver:
             with self.gate:
                 self.loaded.pop(action.copy, None)
             loaded.instance = None
-        self._tell(
-            lambda now_ns: self.scheduler.unload_finished(action.copy, now_ns, process_gone=gone)
-        )
+
+        def unloaded(now_ns: int) -> list[Action]:
+            self._learner.changed(action.device)
+            return self.scheduler.unload_finished(action.copy, now_ns, process_gone=gone)
+
+        self._tell(unloaded)
         self.watch.read(action.device)
         if action.copy in self.scheduler.copies:
             # Dropping the last reference was not enough. A collection stops every thread for long,
@@ -653,7 +673,7 @@ class Driver:
         for action in actions:
             self._observed(action)
             if not isinstance(action, Reject):
-                self._activity[action.device] += 1
+                self._changed(action.device)
             if isinstance(action, StartUnload):
                 self._start_unload(action)
                 continue

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -47,7 +48,6 @@ ENOUGH_RESTS = 30  # windows with a model at rest, before they may lower its res
 FIRM_RUNS = 3  # isolation runs that no reading of the whole device outvotes
 _LONGEST_WINDOW = 64  # readings: one that never ends teaches what it has to teach once
 _FALL = 0.02  # share of a figure from which it is told anew; more is told at once
-_ON_FAILURE = 8  # an eighth more than what was not enough
 _MOST_NOTES = 10_000  # not yet taken in; a manager that nobody watches forgets the oldest
 
 
@@ -125,6 +125,7 @@ class UseLearner:
             ),
         ]
         self._notes: deque[_Observation | _OwnUse] = deque(maxlen=_MOST_NOTES)
+        self._taking = threading.Lock()
         self._estimates: dict[str, CostEstimate] = {}
         self._at_work: dict[str, int] = {}
         self._at_rest: dict[str, int] = {}
@@ -175,38 +176,14 @@ class UseLearner:
         """Take what a copy's own process says of a job that ended: the kernel's own peak."""
         self._notes.append(_OwnUse(tag, peak_bytes, resident_bytes, whole_job=True))
 
-    def out_of_memory(
-        self,
-        tag: str,
-        current: ModelCosts | None,
-        *,
-        charged_bytes: int,
-        limit_bytes: int,
-        seen_bytes: int | None = None,
-    ) -> ModelCosts | None:
-        """Raise what a model costs after a copy of it ran out of memory, loading or working.
-
-        Args:
-            tag: the model.
-            current: what the scheduler counts for it, None for an unknown one.
-            charged_bytes: what the copy was charged when it failed: that was not enough.
-            limit_bytes: the device's limit: a failure there says nothing about more than that.
-            seen_bytes: what the copy's own process was last seen to hold, None where unknown.
-
-        Returns:
-            What the scheduler should count from now on, None where the model is unknown.
-        """
-        wanted = charged_bytes + charged_bytes // _ON_FAILURE
-        at_least = max(min(wanted, limit_bytes), charged_bytes, seen_bytes or 0, 1)
-        self._estimator.record_out_of_memory(tag, at_least)
-        if current is None:
-            return None
-        return replace(current, peak_bytes=max(current.peak_bytes, at_least))
-
-    # Working: outside of any lock, one thread at a time ---------------------------------------
+    # Working: outside of the manager's lock -----------------------------------------------------
 
     def take(self) -> list[str]:
         """Take in what was noted and solve; return the models about which more is known now."""
+        with self._taking:
+            return self._take()
+
+    def _take(self) -> list[str]:
         touched: set[str] = set()
         while self._notes:
             note = self._notes.popleft()

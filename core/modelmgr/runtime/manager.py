@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -26,10 +26,12 @@ from modelmgr.errors import (
     UsageError,
 )
 from modelmgr.estimation.estimator import ResourceEstimator
-from modelmgr.records.costs import Eviction, EvictionCandidate
+from modelmgr.records.costs import CostDatabase, Eviction, EvictionCandidate, MachineInfo
 from modelmgr.records.devices import DeviceDescription
-from modelmgr.runtime.costs import CostsInput, from_estimate, preloaded_costs
-from modelmgr.runtime.driver import Driver, Loader
+from modelmgr.runtime.costs import CostsInput, preloaded_costs
+from modelmgr.runtime.driver import Driver, Loader, Told
+from modelmgr.runtime.learned_costs import learned_costs
+from modelmgr.runtime.learning import UseLearner
 from modelmgr.runtime.lease import Lease
 from modelmgr.runtime.loaded import Loaded
 from modelmgr.runtime.measurement import JobMeasurement, MeasuredCosts, own_costs
@@ -38,6 +40,7 @@ from modelmgr.runtime.shared_estimator import SharedEstimator
 from modelmgr.runtime.snapshot import ManagerSnapshot, take_snapshot
 from modelmgr.scheduling.actions import Action, StartUnload
 from modelmgr.scheduling.admission import IsolationMode
+from modelmgr.scheduling.beliefs import from_estimate
 from modelmgr.scheduling.policies import EvictionPolicy
 from modelmgr.scheduling.scheduler import Scheduler
 from modelmgr.scheduling.settings import SchedulerSettings
@@ -51,8 +54,6 @@ _EVICTIONS_KEPT = 100_000
 _DEFAULT_TIMEOUT = object()
 # Jobs after the first that are watched where only the device's readings tell what a model takes.
 _MEASURED_AGAIN = 2
-# What a model is taken to need after it ran out of memory, over what it had.
-_MORE_AFTER_OUT_OF_MEMORY = 1.25
 
 
 class ModelManager:
@@ -168,16 +169,18 @@ class ModelManager:
         scheduler = Scheduler(
             [(d.name, d.total_bytes, d.limit_bytes) for d in descriptions], settings
         )
+        self._learner = UseLearner(self.estimator, len(used))
         self._driver = Driver(
             scheduler,
             used,
             unload=unload,
             poll_interval_s=poll_interval,
-            before_load=self._take_estimate,
+            known=self._known,
             measured=self._learn,
             measured_again=self._learn_again,
-            observed=self._observe,
             exhausted=self._raise_estimate,
+            observed=self._observe,
+            learner=self._learner,
         )
         for tag, cost in preloaded.items():
             self.estimator.set_initial_estimate(tag, cost.peak_bytes / MIB)
@@ -349,6 +352,24 @@ class ModelManager:
         with self._driver.gate:
             return tuple(self._evictions)
 
+    def learned(
+        self, database: CostDatabase | None = None, *, machine: MachineInfo | None = None
+    ) -> CostDatabase:
+        """Return a cost database with what was learned in use; ``database`` is left as it is.
+
+        What was measured in isolation stays, unless use has shown that it is too small.
+
+        Args:
+            database: what to add to, None for a new one.
+            machine: what it was learned on; needed for a new database.
+
+        Raises:
+            UsageError: neither a database nor a machine.
+        """
+        self._learner.take()
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return learned_costs(self._learner.learned(), database, created_at=now, machine=machine)
+
     def snapshot(self) -> ManagerSnapshot:
         """Return what is loaded, held, queued and reserved at this moment; immutable."""
         with self._driver.gate:
@@ -437,32 +458,37 @@ class ModelManager:
 
     # What the driver asks back ---------------------------------------------------------------
 
-    def _take_estimate(self, tag: str, *, again: bool = False) -> list[Action]:
+    def _known(self, tag: str, *, again: bool = False) -> Told:
         """Give the scheduler what the estimator knows, where it knows nothing or is told again."""
         scheduler = self._driver.scheduler
-        model = scheduler.model(tag)
-        if model.costs is not None and not again:
-            return []
+        model = scheduler.models.get(tag)
+        if model is not None and model.costs is not None and not again:
+            return _nothing
         try:
             if self.estimator.is_unknown(tag):
-                return []
+                return _nothing
             most_bytes = max(device.ledger.limit_bytes for device in scheduler.devices)
-            estimate = self.estimator.estimate(tag)
-            costs = from_estimate(estimate, model.load_ns_seen, most_bytes=most_bytes)
+            load_ns = None if model is None else model.load_ns_seen
+            costs = from_estimate(self.estimator.estimate(tag), load_ns, most_bytes=most_bytes)
         except Exception:  # noqa: BLE001 - an estimator of the caller's must not harm a request
             _LOG.warning("the estimator failed for %r", tag, exc_info=True)
-            return []
-        return [] if costs is None else scheduler.set_costs(tag, costs, time.monotonic_ns())
+            return _nothing
 
-    def _learn(self, tag: str, loaded: Loaded) -> Callable[[], list[Action]]:
-        """End an unknown model's measurement; the answer takes its figures in, under the lock."""
+        def tell(now_ns: int) -> list[Action]:
+            if costs is None or (scheduler.model(tag).costs is not None and not again):
+                return []
+            return scheduler.set_costs(tag, costs, now_ns)
+
+        return tell
+
+    def _learn(self, tag: str, loaded: Loaded) -> Told:
+        """End an unknown model's measurement; the answer tells its figures."""
         figures: MeasuredCosts | None = None
         if loaded.tells_itself:
             figures = own_costs(loaded.instance)
         elif loaded.measurement is not None:
             figures = loaded.measurement.finish()
             loaded.measurement = None
-
         limit_bytes = self._driver.scheduler.devices[loaded.device].ledger.limit_bytes
         if figures is not None and not loaded.tells_itself:
             if figures.peak_bytes > limit_bytes:
@@ -471,53 +497,40 @@ class ModelManager:
             else:
                 loaded.resident_bytes = figures.resident_bytes
                 loaded.measure_again = _MEASURED_AGAIN
+        if figures is not None and self.estimator.is_unknown(tag):
+            self.estimator.record_isolation(tag, figures.resident_bytes or None, figures.peak_bytes)
+        return self._known(tag)
 
-        def take_in() -> list[Action]:
-            if figures is not None and self.estimator.is_unknown(tag):
-                self.estimator.record_isolation(
-                    tag, figures.resident_bytes or None, figures.peak_bytes
-                )
-            return self._take_estimate(tag)
-
-        return take_in
-
-    def _learn_again(
-        self, tag: str, loaded: Loaded, measurement: JobMeasurement
-    ) -> Callable[[], list[Action]]:
+    def _learn_again(self, tag: str, loaded: Loaded, measurement: JobMeasurement) -> Told:
         """Take in what a later job added while it ran alone."""
         running_bytes = measurement.finish_running()
+        if running_bytes is None:
+            return _nothing
         resident_bytes = loaded.resident_bytes or 0
+        peak_bytes = max(resident_bytes + running_bytes, MIB)
+        self.estimator.record_isolation(tag, resident_bytes or None, peak_bytes)
+        return self._known(tag, again=True)
 
-        def take_in() -> list[Action]:
-            if running_bytes is None:
-                return []
-            peak_bytes = max(resident_bytes + running_bytes, MIB)
-            self.estimator.record_isolation(tag, resident_bytes or None, peak_bytes)
-            return self._take_estimate(tag, again=True)
-
-        return take_in
-
-    def _raise_estimate(self, tag: str, had_bytes: int) -> list[Action]:
-        """Take note that a model ran out of memory with so much; no more than a device can give.
-
-        With a whole device to itself it may still fit, so the estimate stays within what the
-        freest device has: a second failure there is told to the caller as what it is.
-        """
+    def _raise_estimate(self, tag: str, had_bytes: int) -> Told:
+        """Take note that a model ran out of memory with so much charged to it."""
         scheduler = self._driver.scheduler
-        known = scheduler.model(tag).costs
+        model = scheduler.models.get(tag)
+        known = None if model is None else model.costs
         ledgers = [device.ledger for device in scheduler.devices]
         most_bytes = max(ledger.limit_bytes - ledger.foreign_bytes for ledger in ledgers)
-        needed_bytes = max(had_bytes, 0 if known is None else known.needed_bytes)
-        raised_bytes = min(round(needed_bytes * _MORE_AFTER_OUT_OF_MEMORY), most_bytes)
+        raised = None
+        if known is not None:
+            raised = known.after_out_of_memory(max(had_bytes, known.needed_bytes), most_bytes)
+        at_least = had_bytes if raised is None else raised.peak_bytes
         try:
-            if raised_bytes > 0:
-                self.estimator.record_out_of_memory(tag, max(raised_bytes, had_bytes))
+            if at_least > 0:
+                self.estimator.record_out_of_memory(tag, at_least)
         except Exception:  # noqa: BLE001 - an estimator of the caller's must not harm a request
             _LOG.warning("the estimator failed for %r", tag, exc_info=True)
-        if known is None:
-            return []
-        costs = replace(known, peak_bytes=max(known.peak_bytes, raised_bytes))
-        return scheduler.set_costs(tag, costs, time.monotonic_ns())
+        if raised is None:
+            return _nothing
+        costs = raised
+        return lambda now_ns: scheduler.set_costs(tag, costs, now_ns)
 
     def _observe(self, action: Action) -> None:
         """Log a decision and keep evictions. Under the lock."""
@@ -543,6 +556,11 @@ class ModelManager:
                     instead=dict(action.instead),
                 )
             )
+
+
+def _nothing(_: int) -> list[Action]:
+    """Tell nothing."""
+    return []
 
 
 def _open_readers(devices: Sequence[DeviceDescription] | None, slack: float) -> list[MemoryReader]:

@@ -13,13 +13,17 @@ from collections.abc import Callable, Mapping, Sequence
 from modelmgr.devices.reading import MemoryReading
 from modelmgr.errors import DeviceError
 from modelmgr.runtime.bounded_reader import PATIENCE_S, BoundedReader
+from modelmgr.runtime.configuration import configuration_of
 from modelmgr.runtime.gate import Gate
+from modelmgr.runtime.learning import UseLearner
 from modelmgr.runtime.loaded import Loaded
 from modelmgr.scheduling.actions import Action
 from modelmgr.scheduling.scheduler import Scheduler
 from modelmgr.scheduling.states import CopyState
 from modelmgr.units import NS_PER_S
 
+# A stated size shows no load: a model that was measured there would look as if it cost nothing.
+NEVER_READ = frozenset({"fixed", "virtual"})
 # How long the thread stays once there is nothing to watch.
 _IDLE_S = 1.0
 
@@ -35,6 +39,7 @@ class DeviceWatch:
         tell: calls the scheduler under the lock and sees to what follows.
         lose: is told of a copy whose process was seen to be gone.
         poll_interval_s: seconds between readings.
+        learner: learns from readings what models cost in use.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class DeviceWatch:
         tell: Callable[[Callable[[int], list[Action]]], None],
         lose: Callable[[int], None],
         poll_interval_s: float,
+        learner: UseLearner,
     ) -> None:
         self._scheduler = scheduler
         self._readers = readers
@@ -55,7 +61,15 @@ class DeviceWatch:
         self._lose = lose
         self._tell = tell
         self._poll_interval_s = poll_interval_s
+        self._learner = learner
+        # A stated size is never read: there is nothing to be learned from it.
+        self._learns = any(reader.description.kind not in NEVER_READ for reader in readers)
         self._thread: threading.Thread | None = None
+
+    @property
+    def asleep(self) -> bool:
+        """Whether nobody reads the devices, while models in use could be learned from."""
+        return self._thread is None and self._learns
 
     def read_all(self, within_s: float = PATIENCE_S) -> None:
         """Read every device now, each within so many seconds."""
@@ -65,6 +79,7 @@ class DeviceWatch:
     def read(self, device: int, within_s: float = PATIENCE_S) -> None:
         """Read one device now and tell the scheduler, outside of the lock while reading."""
         reader = self._readers[device]
+        mark = self._learner.mark(device, time.monotonic_ns())
         try:
             reading = reader.read(within_s)
         except DeviceError as error:
@@ -75,6 +90,10 @@ class DeviceWatch:
 
         def tell(now_ns: int) -> list[Action]:
             actions: list[Action] = []
+            own_bytes = self._own_bytes(device, reading)
+            if reader.description.kind not in NEVER_READ:
+                configuration = configuration_of(self._scheduler.devices[device], own_bytes)
+                self._learner.reading(device, reading, configuration, mark)
             total_bytes = reading.total_bytes
             if total_bytes != self._scheduler.devices[device].ledger.total_bytes:
                 limit_bytes = total_bytes - round(total_bytes * slack)
@@ -84,7 +103,7 @@ class DeviceWatch:
                 now_ns,
                 at_ns=reading.at_ns,
                 used_bytes=reading.used_bytes,
-                own_bytes=self._own_bytes(device, reading),
+                own_bytes=own_bytes,
             )
 
         self._tell(tell)
@@ -131,7 +150,18 @@ class DeviceWatch:
                 device.ledger.freeing_bytes or device.ledger.unsettled()
                 for device in self._scheduler.devices
             )
+            or (self._learns and any(copy.held for copy in self._scheduler.copies.values()))
         )
+
+    def _learn(self) -> None:
+        """Take in what the readings taught, and tell the scheduler what has changed for it."""
+        for tag in self._learner.take():
+
+            def tell(now_ns: int, tag: str = tag) -> list[Action]:
+                costs = self._learner.costs(tag, self._scheduler.model(tag).costs)
+                return [] if costs is None else self._scheduler.set_costs(tag, costs, now_ns)
+
+            self._tell(tell)
 
     def _run(self) -> None:
         try:
@@ -163,4 +193,5 @@ class DeviceWatch:
                 read_at = time.monotonic() + self._poll_interval_s
                 self.read_all()
                 self._clear_away_the_dead()
+                self._learn()
             self._tell(self._scheduler.deadline)

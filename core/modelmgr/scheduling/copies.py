@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from modelmgr.scheduling.ledger import Ledger
 from modelmgr.scheduling.states import HELD, LOADED, STAYING, CopyEvent, CopyState, after
@@ -37,6 +37,15 @@ class ModelCosts:
             )
 
         object.__setattr__(self, "needed_bytes", max(self.peak_bytes, self.load_peak_bytes or 0))
+
+    def after_out_of_memory(self, charged_bytes: int, most_bytes: int) -> ModelCosts:
+        """Return what to count once a copy ran out of memory with so much charged to it.
+
+        An eighth more than what was not enough, within ``most_bytes``: with a whole device to
+        itself the model may still fit, so it must not become one that never does.
+        """
+        at_least = max(min(charged_bytes + charged_bytes // 8, most_bytes), charged_bytes)
+        return replace(self, peak_bytes=max(self.peak_bytes, at_least))
 
 
 class Model:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from heapq import heappush
 from typing import Any, NamedTuple
 
@@ -26,6 +25,7 @@ from modelmgr.estimation.estimator import ResourceEstimator
 from modelmgr.records.costs import Eviction, EvictionCandidate
 from modelmgr.records.decision_log import DecisionLog
 from modelmgr.scheduling.actions import Action, Grant, Refusal, StartLoad, StartUnload
+from modelmgr.scheduling.beliefs import from_estimate
 from modelmgr.scheduling.copies import ModelCosts
 from modelmgr.scheduling.scheduler import Scheduler
 from modelmgr.scheduling.settings import SchedulerSettings
@@ -57,8 +57,6 @@ PROGRESSING = frozenset({RELEASE, LOAD_ENDS, UNLOAD_ENDS, ASKED, FOUND_DEAD, RUN
 """Events that come from a request or a load under way, or bring a new one."""
 
 EVICTIONS_KEPT = 1_000
-# As runtime.manager has it.
-_MORE_AFTER_OUT_OF_MEMORY = 1.25
 _EVICTED_FOR = frozenset({"make-room", "isolation"})
 
 Event = tuple[int, int, int, Any, Any]
@@ -522,27 +520,24 @@ class World:
         self.absorb(self.scheduler.set_costs(model.tag, costs, now_ns), now_ns)
 
     def _estimated(self, tag: str) -> ModelCosts | None:
-        """Return what the estimator believes, as ``runtime.costs.from_estimate`` does."""
-        estimate = self.estimator.estimate(tag)
-        if estimate is None:
-            return None
-        peak = max(estimate.upper_bytes, estimate.peak_bytes)
-        resident = peak if estimate.resident_bytes is None else min(estimate.resident_bytes, peak)
-        load_ns = self.scheduler.model(tag).load_ns_seen
-        return ModelCosts(resident_bytes=resident, peak_bytes=peak, load_ns=load_ns)
+        """Return what the estimator believes, as admission counts it."""
+        scheduler = self.scheduler
+        most_bytes = max(device.ledger.limit_bytes for device in scheduler.devices)
+        load_ns = scheduler.model(tag).load_ns_seen
+        return from_estimate(self.estimator.estimate(tag), load_ns, most_bytes=most_bytes)
 
     def _raise_costs(self, model: VirtualModel, had_bytes: int, now_ns: int) -> None:
         """Believe more of a model that ran out of memory, as ``ModelManager`` does."""
         known = self.scheduler.model(model.tag).costs
         ledgers = [device.ledger for device in self.scheduler.devices]
         most_bytes = max(ledger.limit_bytes - ledger.foreign_bytes for ledger in ledgers)
-        needed_bytes = max(had_bytes, 0 if known is None else known.needed_bytes)
-        raised_bytes = min(round(needed_bytes * _MORE_AFTER_OUT_OF_MEMORY), most_bytes)
-        if raised_bytes > 0:
-            self.estimator.record_out_of_memory(model.tag, max(raised_bytes, had_bytes))
-        if known is not None:
-            peak_bytes = max(known.peak_bytes, raised_bytes)
-            self._set_costs(model, replace(known, peak_bytes=peak_bytes), now_ns)
+        if known is None:
+            if had_bytes > 0:
+                self.estimator.record_out_of_memory(model.tag, had_bytes)
+            return
+        raised = known.after_out_of_memory(max(had_bytes, known.needed_bytes), most_bytes)
+        self.estimator.record_out_of_memory(model.tag, raised.peak_bytes)
+        self._set_costs(model, raised, now_ns)
 
     # Bookkeeping -----------------------------------------------------------------------------
 
