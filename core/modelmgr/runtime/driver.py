@@ -89,12 +89,13 @@ class Driver:
         measured: called with a tag and the copy when an unknown model's first job ends.
         measured_again: the same for a later job that was alone on its device.
         exhausted: called with a tag and the bytes that it had when it ran out of memory.
+        grown: called with a tag and the bytes by which a device's use grew while a copy was loaded
+            and nothing else happened there.
         observed: called with every action, in order, under the lock.
         learner: learns from readings while models are in use.
 
-    ``known``, ``measured``, ``measured_again`` and ``exhausted`` may take their time (they ask the
-    estimator), so they are called outside of the lock; what they return is called under it, with
-    the time, and answers with what follows.
+    All but ``observed`` may take their time (they ask the estimator), so they are called outside of
+    the lock; what they return is called under it, with the time, and answers with what follows.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class Driver:
         measured: Callable[[str, Loaded], Told],
         measured_again: Callable[[str, Loaded, JobMeasurement], Told],
         exhausted: Callable[[str, int], Told],
+        grown: Callable[[str, int], Told],
         observed: Callable[[Action], None],
         learner: UseLearner,
     ) -> None:
@@ -123,6 +125,7 @@ class Driver:
         self._measured_again = measured_again
         self._observed = observed
         self._exhausted = exhausted
+        self._grown = grown
         self._waiters: dict[int, _Waiter] = {}
         self.watch = DeviceWatch(
             scheduler,
@@ -359,6 +362,9 @@ class Driver:
         tells_itself = own_process and kind == "host"
         if action.isolated and kind not in NEVER_READ and not tells_itself:
             measurement = JobMeasurement(reader, patience_s=2 * self._poll_interval_s)
+        growth = None
+        if not own_process and measurement is None and kind not in NEVER_READ:
+            growth = self._watch_growth(action)
         oom_kills = kernel_oom_kills() if own_process else None
         self._loading_here.depth = getattr(self._loading_here, "depth", 0) + 1
         try:
@@ -373,6 +379,23 @@ class Driver:
             return
         finally:
             self._loading_here.depth -= 1
+        self._take_in(action, instance, own_process, tells_itself, measurement, oom_kills)
+        if growth is not None:
+            grown_bytes = growth()
+            if grown_bytes is not None:
+                self._tell(self._grown(action.tag, grown_bytes))
+
+    def _take_in(  # noqa: PLR0917 - all that is known of a load that ended well
+        self,
+        action: StartLoad,
+        instance: Any,  # noqa: ANN401 - whatever the loader returned
+        own_process: bool,
+        tells_itself: bool,
+        measurement: JobMeasurement | None,
+        oom_kills: int | None,
+    ) -> None:
+        """Keep what a loader returned, and tell the scheduler; close it where that fails."""
+        reader = self.readers[action.device]
         pid = getattr(instance, "pid", None) if own_process else None
         if isinstance(pid, int):
             with contextlib.suppress(DeviceError):
@@ -405,6 +428,37 @@ class Driver:
                 self._tell(lambda now: self.scheduler.load_failed(action.copy, now, "interrupted"))
             raise
         self.watch.read(action.device)
+
+    def _watch_growth(self, action: StartLoad) -> Callable[[], int | None] | None:
+        """Return what tells by how much a device's use grew while a copy was loaded into it.
+
+        Only where nothing else happens there; None where something does, or nothing can be read.
+        """
+        reader = self.readers[action.device]
+        with self.gate:
+            device = self.scheduler.devices[action.device]
+            quiet = not reader.polls_itself and all(
+                copy.number == action.copy or copy.state is CopyState.IDLE
+                for copy in device.copies.values()
+            )
+            activity = self._activity[action.device]
+        if not quiet:
+            return None
+        try:
+            before_bytes = reader.read().used_bytes
+        except DeviceError:
+            return None
+
+        def grown() -> int | None:
+            try:
+                after_bytes = reader.read().used_bytes
+            except DeviceError:
+                return None
+            # The grant to this very thread is the one thing that happened.
+            alone = self._activity[action.device] == activity + 1
+            return after_bytes - before_bytes if alone else None
+
+        return grown
 
     def _load_failed(
         self, action: StartLoad, error: BaseException, oom_kills_before: int | None

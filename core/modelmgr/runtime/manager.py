@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -54,6 +55,8 @@ _EVICTIONS_KEPT = 100_000
 _DEFAULT_TIMEOUT = object()
 # Jobs after the first that are watched where only the device's readings tell what a model takes.
 _MEASURED_AGAIN = 2
+# What a second load may take more than the first: allocators and drivers round.
+_NOISE = 1.02
 
 
 class ModelManager:
@@ -179,6 +182,7 @@ class ModelManager:
             measured=self._learn,
             measured_again=self._learn_again,
             exhausted=self._raise_estimate,
+            grown=self._see_growth,
             observed=self._observe,
             learner=self._learner,
         )
@@ -530,6 +534,27 @@ class ModelManager:
         if raised is None:
             return _nothing
         costs = raised
+        return lambda now_ns: scheduler.set_costs(tag, costs, now_ns)
+
+    def _see_growth(self, tag: str, grown_bytes: int) -> Told:
+        """Raise what a model costs where loading it again took more than it is taken to cost.
+
+        Its isolation run may have been spoiled by others who gave memory back meanwhile. Less says
+        nothing: an allocator may have kept room from the last time.
+        """
+        scheduler = self._driver.scheduler
+        known = scheduler.model(tag).costs
+        if known is None:
+            return _nothing
+        running_bytes = known.peak_bytes - known.resident_bytes
+        estimate = self.estimator.estimate(tag)
+        believed_bytes = None if estimate is None else estimate.resident_bytes
+        if believed_bytes is not None and grown_bytes > believed_bytes * _NOISE:
+            self.estimator.record_isolation(tag, grown_bytes, grown_bytes + running_bytes)
+        if grown_bytes <= known.resident_bytes * _NOISE:
+            return _nothing
+        peak_bytes = max(known.peak_bytes, grown_bytes + running_bytes)
+        costs = replace(known, resident_bytes=grown_bytes, peak_bytes=peak_bytes)
         return lambda now_ns: scheduler.set_costs(tag, costs, now_ns)
 
     def _observe(self, action: Action) -> None:
