@@ -7,6 +7,10 @@ device gets. The same scenario and seed give the same decisions, byte for byte, 
   modelmgr simulate scenarios/mixed-burst.yaml --policy lru --seed 2 --out lru.json
   modelmgr simulate scenarios/long-tail.yaml --max-requests 10000 --log decisions.jsonl
   modelmgr simulate scenarios/worker-faults.yaml --check --export markdown=faults.md
+  modelmgr simulate scenarios/mixed-burst.yaml --bound --out r.json --certificate c.json
+
+--bound also computes the least reload cost that any policy could have had for the same jobs; the
+certificate of it is what modelmgr certify checks, without a solver.
 
 The log has one decision a line, as it was taken; the result's decisions_sha256 is its SHA-256.
 Ctrl-C ends the run: what came until then is shown and written, marked partial.
@@ -22,7 +26,7 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -33,6 +37,7 @@ from modelmgr.records.atomic_files import write_atomically
 from modelmgr.records.result import Result
 from modelmgr.records.result_codec import encode_result
 from modelmgr.reporting.result_export import export_result_csv, export_result_markdown
+from modelmgr.simulation.simulate import SimulationOutcome
 from modelmgr.simulation.simulate import simulate as simulate_scenario
 from modelmgr.units import NS_PER_S
 from modelmgr.workload.policy_plugins import find_policy, policy_names
@@ -40,10 +45,14 @@ from modelmgr.workload.scenario import MixPhase, Scenario
 from modelmgr.workload.scenario_reader import read_scenario
 from modelmgr_cli.commands import options
 from modelmgr_cli.lazy import DocCommand
+from modelmgr_cli.native_output import kept_off_stdout
 from modelmgr_cli.outcome import Outcome
 from modelmgr_cli.render.results import result_page
 from modelmgr_cli.render.simulation import simulation_display
 from modelmgr_cli.terminal import Terminal, terminal_of
+
+if TYPE_CHECKING:
+    from modelmgr.simulation.run_bound import RunBound
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -87,6 +96,26 @@ def simulate(
         bool,
         typer.Option("--check/--no-check", help="Check every promise after every event; slow."),
     ] = False,
+    bound: Annotated[
+        bool,
+        typer.Option(
+            "--bound", help="Also compute the least reload cost that any policy could have had."
+        ),
+    ] = False,
+    bound_time: Annotated[
+        str,
+        typer.Option(
+            "--bound-time",
+            metavar="TIME",
+            help="Longest for the bound; it is valid, and lower, when that is too short.",
+        ),
+    ] = "60 s",
+    certificate: Annotated[
+        Path | None,
+        typer.Option(
+            "--certificate", metavar="FILE", help="Write what proves the bound there, as JSON."
+        ),
+    ] = None,
     export: Annotated[
         list[str] | None,
         typer.Option(
@@ -102,7 +131,11 @@ def simulate(
     scenario = _chosen(path, seed=seed, policy=policy)
     if max_requests is not None and max_requests < 1:
         raise UsageError(f"--max-requests: {max_requests} is no number of requests; write 1000")
-    exports = _check_outputs(path, out, log, export)
+    bound_time_s = options.read_seconds("--bound-time", bound_time)
+    if certificate is not None and not bound:
+        raise UsageError("--certificate: there is nothing to certify without a bound\nadd --bound")
+    outputs = {"--out": out, "--log": log, "--certificate": certificate}
+    exports = _check_outputs(path, outputs, out, export)
     started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     began_ns = time.monotonic_ns()
     with (
@@ -117,13 +150,17 @@ def simulate(
             progress=display,
             stop=lambda: signals.requested,
             max_requests=max_requests,
+            keep_schedule=bound,
         )
     took_ns = time.monotonic_ns() - began_ns
     result = msgspec.structs.replace(outcome.result, started_at=started_at)
     if log is not None and result.evictions_trace is None:
         result = msgspec.structs.replace(result, evictions_trace=str(log))
+    found = _bound(scenario, outcome, bound_time_s, terminal) if bound else None
+    if found is not None:
+        result = _certified(result, found, certificate, terminal)
     _write(result, out, exports, terminal)
-    _show(result, took_ns, terminal, json=json)
+    _show(result, found, took_ns, terminal, json=json)
     return Outcome.INTERRUPTED if result.partial else Outcome.FINE
 
 
@@ -142,11 +179,11 @@ def _chosen(path: Path, *, seed: int | None, policy: str | None) -> Scenario:
 
 
 def _check_outputs(
-    path: Path, out: Path | None, log: Path | None, export: list[str] | None
+    path: Path, outputs: dict[str, Path | None], out: Path | None, export: list[str] | None
 ) -> dict[options.ExportFormat, Path]:
     """Refuse, before anything is simulated, what could not be written or would replace another."""
     taken = {"the scenario": path}
-    for option, output in (("--out", out), ("--log", log)):
+    for option, output in outputs.items():
         if output is not None:
             options.check_output(output, option)
             options.keep_apart(output, option, taken)
@@ -175,6 +212,36 @@ def _written_to(log: Path | None) -> Generator[Callable[[bytes], object] | None]
         yield file.write
 
 
+def _bound(
+    scenario: Scenario, outcome: SimulationOutcome, time_s: float | None, terminal: Terminal
+) -> RunBound | None:
+    """Return the bound of a run; None, with the reason said, where there is none."""
+    if outcome.result.partial:
+        terminal.warn("no bound: the run was interrupted")
+        return None
+    from modelmgr.simulation.run_bound import bound_of_run  # noqa: PLC0415 - loads the solver
+
+    try:
+        with kept_off_stdout():
+            return bound_of_run(scenario, outcome, time_limit_s=time_s)
+    except UsageError as error:
+        terminal.warn(f"no bound: {error}")
+        return None
+
+
+def _certified(
+    result: Result, bound: RunBound, certificate: Path | None, terminal: Terminal
+) -> Result:
+    """Put the bound into the result, and write its certificate if that is wanted."""
+    name = None if certificate is None else str(certificate)
+    if certificate is not None:
+        bound.certificate(scenario=result.scenario, decisions_sha256=result.decisions_sha256).save(
+            certificate
+        )
+        terminal.tell(f"certificate written to {certificate}")
+    return msgspec.structs.replace(result, bound=bound.record(name))
+
+
 def _write(
     result: Result,
     out: Path | None,
@@ -190,11 +257,17 @@ def _write(
         terminal.tell(f"{form} written to {path}")
 
 
-def _show(result: Result, took_ns: int, terminal: Terminal, *, json: bool) -> None:
+def _show(
+    result: Result, bound: RunBound | None, took_ns: int, terminal: Terminal, *, json: bool
+) -> None:
     if json:
         terminal.out(encode_result(result).decode())
-    else:
+    elif bound is None:
         terminal.show(*result_page(result))
+    else:
+        from modelmgr_cli.render.bounds import bound_page  # noqa: PLC0415 - as the solver's import
+
+        terminal.show(*result_page(result), *bound_page(bound))
     rate = result.requests.total * NS_PER_S / max(1, took_ns)
     terminal.tell(
         f"{result.requests.total:,} requests in {took_ns / NS_PER_S:.1f} s, {rate:,.0f} requests/s"
