@@ -20,7 +20,7 @@ _METHODS = {
 def bound_page(bound: RunBound) -> list[RenderableType]:
     """Return the bound by device, the whole, and what it is a bound of."""
     several = len(bound.bounds) > 1
-    rows = [
+    rows: list[tuple[str | Text, ...]] = [
         (
             cells.name(each.device),
             f"{each.jobs:,}",
