@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from modelmgr import AcquireTimeoutError, LeaseError, ModelManager, UsageError
+from modelmgr.runtime.cost_keeping import CostKeeper
 from modelmgr.testing.fake_device import FakeDevice, FakeModel
 from support.parties import Party, wait_for, wait_until
 
@@ -190,11 +191,10 @@ def test_an_interrupted_release_can_be_repeated(monkeypatch: pytest.MonkeyPatch)
     device = FakeDevice()
     with ModelManager(device) as manager:
         lease = manager.lease("m", loader_of(device, 100.0))
-        whole = manager._driver._measured
-        monkeypatch.setattr(manager._driver, "_measured", _interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            lease.release()
-        monkeypatch.setattr(manager._driver, "_measured", whole)
+        with monkeypatch.context() as patch:
+            patch.setattr(CostKeeper, "measured", _interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                lease.release()
         lease.release()
         assert [c.state for c in manager.snapshot().copies] == ["idle"]
 

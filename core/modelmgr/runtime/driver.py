@@ -5,7 +5,9 @@ loader, an unload or a device reading runs. Loaders run in the thread that acqui
 threads of their own, so that neither a release nor a hit waits for one. ``runtime.watching`` reads
 the devices and lets time pass while somebody waits.
 
-It is one class because it is one protocol: what a thread does between asking and releasing.
+It is one class, and longer than others, because it is one protocol: what a thread does between
+asking and releasing, and what may interrupt it at every step. What models cost is
+``runtime.cost_keeping``'s, readings and time are ``runtime.watching``'s.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from modelmgr.errors import (
     WorkerDiedError,
 )
 from modelmgr.runtime.bounded_reader import PATIENCE_S, BoundedReader
+from modelmgr.runtime.cost_keeping import CostKeeper, Told
 from modelmgr.runtime.gate import Gate
 from modelmgr.runtime.learning import UseLearner
 from modelmgr.runtime.lease import Lease
@@ -51,8 +54,6 @@ from modelmgr.workers.loaders.messages import told
 
 _LOG = logging.getLogger("modelmgr")
 Loader = Callable[[], Any]
-Told = Callable[[int], list[Action]]
-"""Tells the scheduler something, under the lock, and answers with what follows."""
 # A request that does not wait still gets this much of a reading.
 _LEAST_PATIENCE_S = 0.1
 
@@ -85,17 +86,9 @@ class Driver:
         readers: one reader for each of the scheduler's devices, in order.
         unload: what to do with an instance that goes; None calls its ``close`` where it has one.
         poll_interval_s: how often devices are read while somebody waits.
-        known: called with a tag before a request that is no hit.
-        measured: called with a tag and the copy when an unknown model's first job ends.
-        measured_again: the same for a later job that was alone on its device.
-        exhausted: called with a tag and the bytes that it had when it ran out of memory.
-        grown: called with a tag and the bytes by which a device's use grew while a copy was loaded
-            and nothing else happened there.
+        keeper: keeps the scheduler's costs in step with what is measured.
         observed: called with every action, in order, under the lock.
         learner: learns from readings while models are in use.
-
-    All but ``observed`` may take their time (they ask the estimator), so they are called outside of
-    the lock; what they return is called under it, with the time, and answers with what follows.
     """
 
     def __init__(
@@ -105,11 +98,7 @@ class Driver:
         *,
         unload: Callable[[Any], None] | None,
         poll_interval_s: float,
-        known: Callable[[str], Told],
-        measured: Callable[[str, Loaded], Told],
-        measured_again: Callable[[str, Loaded, JobMeasurement], Told],
-        exhausted: Callable[[str, int], Told],
-        grown: Callable[[str, int], Told],
+        keeper: CostKeeper,
         observed: Callable[[Action], None],
         learner: UseLearner,
     ) -> None:
@@ -119,13 +108,9 @@ class Driver:
         self.readers = tuple(BoundedReader(reader) for reader in readers)
         self._unload = unload
         self._poll_interval_s = poll_interval_s
-        self._known = known
+        self._keeper = keeper
         self._learner = learner
-        self._measured = measured
-        self._measured_again = measured_again
         self._observed = observed
-        self._exhausted = exhausted
-        self._grown = grown
         self._waiters: dict[int, _Waiter] = {}
         self.watch = DeviceWatch(
             scheduler,
@@ -187,7 +172,7 @@ class Driver:
             self.watch.read_all(max(_LEAST_PATIENCE_S, within_s))
         while True:
             waiter = _Waiter()
-            known = self._known(tag)
+            known = self._keeper.known(tag)
             with self.gate:
                 now_ns = time.monotonic_ns()
                 self._route(known(now_ns))
@@ -383,7 +368,7 @@ class Driver:
         if growth is not None:
             grown_bytes = growth()
             if grown_bytes is not None:
-                self._tell(self._grown(action.tag, grown_bytes))
+                self._tell(self._keeper.grown(action.tag, grown_bytes))
 
     def _take_in(  # noqa: PLR0917 - all that is known of a load that ended well
         self,
@@ -470,7 +455,9 @@ class Driver:
             # What the attempt had built is in its frames; a second attempt needs that room.
             traceback.clear_frames(error.__traceback__)
 
-        raised = self._exhausted(action.tag, action.reserved_bytes) if out_of_memory else None
+        raised = (
+            self._keeper.exhausted(action.tag, action.reserved_bytes) if out_of_memory else None
+        )
 
         def failed(now_ns: int) -> list[Action]:
             self._learner.changed(action.device)
@@ -572,13 +559,13 @@ class Driver:
             traceback.clear_frames(error.__traceback__)
         charged_bytes = self.scheduler.devices[loaded.device].ledger.charge_of(lease.copy)
         self.lose_holder(lease, "out-of-memory")
-        self._tell(self._exhausted(lease.tag, charged_bytes))
+        self._tell(self._keeper.exhausted(lease.tag, charged_bytes))
         return True
 
     def _end_measurement(self, tag: str, loaded: Loaded) -> Told | None:
         """End what was measured of the job that ends; return what to do with it under the lock."""
         if loaded.first_job:
-            learn = self._measured(tag, loaded)
+            learn = self._keeper.measured(tag, loaded)
             loaded.first_job = False
             return learn
         measurement = loaded.measurement
@@ -588,7 +575,7 @@ class Driver:
         if loaded.activity != self._activity[loaded.device]:
             measurement.cancel()  # others came and went: the figure would be theirs as well
             return None
-        return self._measured_again(tag, loaded, measurement)
+        return self._keeper.measured_again(tag, loaded, measurement)
 
     def _measure_again(self, lease: Lease) -> None:
         """Watch one more job of a model that is known from a single aggregate measurement.

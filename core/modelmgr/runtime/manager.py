@@ -8,20 +8,16 @@ estimator, the snapshot, the evictions. Threads and the lock are ``runtime.drive
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from modelmgr.devices.fixed import FixedReader
 from modelmgr.devices.reading import MemoryReader
 from modelmgr.errors import (
-    DeviceError,
     ManagerClosedError,
     ShutdownTimeoutError,
     UsageError,
@@ -29,19 +25,19 @@ from modelmgr.errors import (
 from modelmgr.estimation.estimator import ResourceEstimator
 from modelmgr.records.costs import CostDatabase, Eviction, EvictionCandidate, MachineInfo
 from modelmgr.records.devices import DeviceDescription
+from modelmgr.runtime.arguments import as_seconds, check_not_negative, check_positive, check_types
+from modelmgr.runtime.cost_keeping import CostKeeper
 from modelmgr.runtime.costs import CostsInput, preloaded_costs
-from modelmgr.runtime.driver import Driver, Loader, Told
+from modelmgr.runtime.driver import Driver, Loader
 from modelmgr.runtime.learned_costs import learned_costs
 from modelmgr.runtime.learning import UseLearner
 from modelmgr.runtime.lease import Lease
-from modelmgr.runtime.loaded import Loaded
-from modelmgr.runtime.measurement import JobMeasurement, MeasuredCosts, own_costs
 from modelmgr.runtime.monitor_reader import Monitor, MonitorReader
+from modelmgr.runtime.opening import open_readers
 from modelmgr.runtime.shared_estimator import SharedEstimator
 from modelmgr.runtime.snapshot import ManagerSnapshot, take_snapshot
 from modelmgr.scheduling.actions import Action, StartUnload
 from modelmgr.scheduling.admission import IsolationMode
-from modelmgr.scheduling.beliefs import from_estimate
 from modelmgr.scheduling.policies import EvictionPolicy
 from modelmgr.scheduling.scheduler import Scheduler
 from modelmgr.scheduling.settings import SchedulerSettings
@@ -53,10 +49,6 @@ Result = TypeVar("Result")
 _LOG = logging.getLogger("modelmgr")
 _EVICTIONS_KEPT = 100_000
 _DEFAULT_TIMEOUT = object()
-# Jobs after the first that are watched where only the device's readings tell what a model takes.
-_MEASURED_AGAIN = 2
-# What a second load may take more than the first: allocators and drivers round.
-_NOISE = 1.02
 
 
 class ModelManager:
@@ -117,10 +109,10 @@ class ModelManager:
         max_model_copies: int | None = None,
         unload: Callable[[Any], None] | None = None,
     ) -> None:
-        _check_positive("poll_interval", poll_interval)
-        _check_not_negative("eviction_cooldown_seconds", eviction_cooldown_seconds)
-        _check_not_negative("lock_timeout_seconds", lock_timeout_seconds)
-        _check_positive("peak_window_seconds", peak_window_seconds)
+        check_positive("poll_interval", poll_interval)
+        check_not_negative("eviction_cooldown_seconds", eviction_cooldown_seconds)
+        check_not_negative("lock_timeout_seconds", lock_timeout_seconds)
+        check_positive("peak_window_seconds", peak_window_seconds)
         for name, count in (
             ("min_model_copies", min_model_copies),
             ("max_model_copies", max_model_copies),
@@ -148,7 +140,7 @@ class ModelManager:
             verbose_logging=verbose_logging,
         )
         self._verbose = verbose_logging
-        self._wait_timeout_s = _seconds("wait_timeout_seconds", wait_timeout_seconds)
+        self._wait_timeout_s = as_seconds("wait_timeout_seconds", wait_timeout_seconds)
         self._started_ns = time.monotonic_ns()
         self._evictions: deque[Eviction] = deque(maxlen=_EVICTIONS_KEPT)
         self._shut_down = False
@@ -164,7 +156,7 @@ class ModelManager:
         elif readers is not None:
             used = list(readers)
         else:
-            self._own_readers = _open_readers(devices, slack_percentage)
+            self._own_readers = open_readers(devices, slack_percentage)
             used = self._own_readers
         descriptions = [reader.description for reader in used]
         if devices is not None and readers is not None and len(devices) != len(descriptions):
@@ -178,11 +170,7 @@ class ModelManager:
             used,
             unload=unload,
             poll_interval_s=poll_interval,
-            known=self._known,
-            measured=self._learn,
-            measured_again=self._learn_again,
-            exhausted=self._raise_estimate,
-            grown=self._see_growth,
+            keeper=CostKeeper(scheduler, self.estimator),
             observed=self._observe,
             learner=self._learner,
         )
@@ -235,11 +223,11 @@ class ModelManager:
     ) -> Lease:
         timeout_s = self._wait_timeout_s
         if timeout is not _DEFAULT_TIMEOUT:
-            timeout_s = _seconds("timeout", timeout)
-        _check_types(tag, priority)
+            timeout_s = as_seconds("timeout", timeout)
+        check_types(tag, priority)
         worst_case_bytes = None
         if worst_case_mb is not None:
-            _check_positive("worst_case_mb", worst_case_mb)
+            check_positive("worst_case_mb", worst_case_mb)
             worst_case_bytes = round(worst_case_mb * MIB)
         return self._driver.acquire(
             tag,
@@ -403,7 +391,7 @@ class ModelManager:
         Raises:
             ShutdownTimeoutError: holders were left; their copies go when they are released.
         """
-        timeout_s = self._wait_timeout_s if timeout is None else _seconds("timeout", timeout)
+        timeout_s = self._wait_timeout_s if timeout is None else as_seconds("timeout", timeout)
         self._shut_down = True
         self._driver.tell(self._driver.scheduler.close)
         self._driver.wait_until(lambda: not self._awaited(), timeout_s)
@@ -462,101 +450,6 @@ class ModelManager:
 
     # What the driver asks back ---------------------------------------------------------------
 
-    def _known(self, tag: str, *, again: bool = False) -> Told:
-        """Give the scheduler what the estimator knows, where it knows nothing or is told again."""
-        scheduler = self._driver.scheduler
-        model = scheduler.models.get(tag)
-        if model is not None and model.costs is not None and not again:
-            return _nothing
-        try:
-            if self.estimator.is_unknown(tag):
-                return _nothing
-            most_bytes = max(device.ledger.limit_bytes for device in scheduler.devices)
-            load_ns = None if model is None else model.load_ns_seen
-            costs = from_estimate(self.estimator.estimate(tag), load_ns, most_bytes=most_bytes)
-        except Exception:  # noqa: BLE001 - an estimator of the caller's must not harm a request
-            _LOG.warning("the estimator failed for %r", tag, exc_info=True)
-            return _nothing
-
-        def tell(now_ns: int) -> list[Action]:
-            if costs is None or (scheduler.model(tag).costs is not None and not again):
-                return []
-            return scheduler.set_costs(tag, costs, now_ns)
-
-        return tell
-
-    def _learn(self, tag: str, loaded: Loaded) -> Told:
-        """End an unknown model's measurement; the answer tells its figures."""
-        figures: MeasuredCosts | None = None
-        if loaded.tells_itself:
-            figures = own_costs(loaded.instance)
-        elif loaded.measurement is not None:
-            figures = loaded.measurement.finish()
-            loaded.measurement = None
-        limit_bytes = self._driver.scheduler.devices[loaded.device].ledger.limit_bytes
-        if figures is not None and not loaded.tells_itself:
-            if figures.peak_bytes > limit_bytes:
-                # It ran on this device, so this is not what it took: others moved the figure.
-                figures = None
-            else:
-                loaded.resident_bytes = figures.resident_bytes
-                loaded.measure_again = _MEASURED_AGAIN
-        if figures is not None and self.estimator.is_unknown(tag):
-            self.estimator.record_isolation(tag, figures.resident_bytes or None, figures.peak_bytes)
-        return self._known(tag)
-
-    def _learn_again(self, tag: str, loaded: Loaded, measurement: JobMeasurement) -> Told:
-        """Take in what a later job added while it ran alone."""
-        running_bytes = measurement.finish_running()
-        if running_bytes is None:
-            return _nothing
-        resident_bytes = loaded.resident_bytes or 0
-        peak_bytes = max(resident_bytes + running_bytes, MIB)
-        self.estimator.record_isolation(tag, resident_bytes or None, peak_bytes)
-        return self._known(tag, again=True)
-
-    def _raise_estimate(self, tag: str, had_bytes: int) -> Told:
-        """Take note that a model ran out of memory with so much charged to it."""
-        scheduler = self._driver.scheduler
-        model = scheduler.models.get(tag)
-        known = None if model is None else model.costs
-        ledgers = [device.ledger for device in scheduler.devices]
-        most_bytes = max(ledger.limit_bytes - ledger.foreign_bytes for ledger in ledgers)
-        raised = None
-        if known is not None:
-            raised = known.after_out_of_memory(max(had_bytes, known.needed_bytes), most_bytes)
-        at_least = had_bytes if raised is None else raised.peak_bytes
-        try:
-            if at_least > 0:
-                self.estimator.record_out_of_memory(tag, at_least)
-        except Exception:  # noqa: BLE001 - an estimator of the caller's must not harm a request
-            _LOG.warning("the estimator failed for %r", tag, exc_info=True)
-        if raised is None:
-            return _nothing
-        costs = raised
-        return lambda now_ns: scheduler.set_costs(tag, costs, now_ns)
-
-    def _see_growth(self, tag: str, grown_bytes: int) -> Told:
-        """Raise what a model costs where loading it again took more than it is taken to cost.
-
-        Its isolation run may have been spoiled by others who gave memory back meanwhile. Less says
-        nothing: an allocator may have kept room from the last time.
-        """
-        scheduler = self._driver.scheduler
-        known = scheduler.model(tag).costs
-        if known is None:
-            return _nothing
-        running_bytes = known.peak_bytes - known.resident_bytes
-        estimate = self.estimator.estimate(tag)
-        believed_bytes = None if estimate is None else estimate.resident_bytes
-        if believed_bytes is not None and grown_bytes > believed_bytes * _NOISE:
-            self.estimator.record_isolation(tag, grown_bytes, grown_bytes + running_bytes)
-        if grown_bytes <= known.resident_bytes * _NOISE:
-            return _nothing
-        peak_bytes = max(known.peak_bytes, grown_bytes + running_bytes)
-        costs = replace(known, resident_bytes=grown_bytes, peak_bytes=peak_bytes)
-        return lambda now_ns: scheduler.set_costs(tag, costs, now_ns)
-
     def _observe(self, action: Action) -> None:
         """Log a decision and keep evictions. Under the lock."""
         if self._verbose:
@@ -581,67 +474,3 @@ class ModelManager:
                     instead=dict(action.instead),
                 )
             )
-
-
-def _nothing(_: int) -> list[Action]:
-    """Tell nothing."""
-    return []
-
-
-def _open_readers(devices: Sequence[DeviceDescription] | None, slack: float) -> list[MemoryReader]:
-    """Open a reader for each device; those of the machine where none are named."""
-    from modelmgr.devices.discovery import discover  # noqa: PLC0415 - opens NVML
-
-    if devices is None:
-        return list(discover(slack=slack))
-    if not devices:
-        raise UsageError("devices= is empty; leave it out to manage what the machine has")
-    opened: list[MemoryReader] = []
-    try:
-        opened.extend(_open(description) for description in devices)
-    except DeviceError:
-        for reader in opened:
-            reader.close()
-        raise
-    return opened
-
-
-def _open(description: DeviceDescription) -> MemoryReader:
-    """Open the reader of one device's kind."""
-    match description.kind:
-        case "cuda":
-            from modelmgr.devices.nvml import NvmlReader  # noqa: PLC0415 - opens NVML
-
-            return NvmlReader(description)
-        case "host":
-            from modelmgr.devices.host import HostReader  # noqa: PLC0415 - reads /proc
-
-            return HostReader(description)
-        case "fixed" | "virtual":
-            return FixedReader(description)
-
-
-def _check_types(tag: object, priority: object) -> None:
-    if type(priority) is not int:
-        raise UsageError(f"priority must be a whole number, not {priority!r}")
-    if not isinstance(tag, str):
-        raise UsageError(f"a tag is a text, not {tag!r}")
-
-
-def _seconds(name: str, value: object) -> float | None:
-    """Return a time-out in seconds; None and infinity never end."""
-    if value is None:
-        return None
-    if not isinstance(value, int | float) or math.isnan(value) or value < 0:
-        raise UsageError(f"{name} must be seconds, 0 or more, or None; not {value!r}")
-    return None if math.isinf(value) else float(value)
-
-
-def _check_positive(name: str, value: float) -> None:
-    if not math.isfinite(value) or value <= 0:
-        raise UsageError(f"{name} must be a positive number, not {value!r}")
-
-
-def _check_not_negative(name: str, value: float) -> None:
-    if not math.isfinite(value) or value < 0:
-        raise UsageError(f"{name} must be a number, 0 or more; not {value!r}")
