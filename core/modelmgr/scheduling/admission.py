@@ -142,24 +142,38 @@ class Admission:
                 return None
         return needed
 
-    def most_room(self) -> int:
-        """Return the most room that any load could get on any device, everything idle evicted."""
-        most = -1
+    def most_room(self) -> tuple[int, int]:
+        """Return the most room that any load could get, everything free evicted, and any limit."""
+        most = largest = -1
         for device in self._devices:
             ledger = device.ledger
             room = ledger.expected_room_bytes() + ledger.evictable_bytes
             if room > most:  # noqa: PLR1730 - twice as fast as max()
                 most = room
-        return most
+            if ledger.limit_bytes > largest:  # noqa: PLR1730 - twice as fast as max()
+                largest = ledger.limit_bytes
+        return most, largest
 
-    def out_of_reach(self, ticket: Ticket, model: Model, most_room: int | None) -> bool:
-        """Say, from ``most_room`` alone, that a known model cannot be loaded now."""
-        return (
-            most_room is not None
-            and model.costs is not None
-            and model.costs.needed_bytes > most_room
-            and not ticket.exclusive
-        )
+    def in_vain(self, ticket: Ticket, model: Model, rooms: tuple[int, int], now_ns: int) -> bool:
+        """Say, from little, that looking at a waiting ticket would change nothing.
+
+        Args:
+            ticket: one that no free copy can serve.
+            model: its model.
+            rooms: what ``most_room`` has just answered.
+            now_ns: the present.
+        """
+        costs = model.costs
+        if costs is None or ticket.exclusive or model.free:
+            return False
+        if model.staying:
+            if self._at_ceiling(model):
+                return True
+            asleep = ticket.wake_ns is not None and ticket.wake_ns > now_ns
+            return asleep and not ticket.wake_pays and ticket.looked_at == model.changes
+        if ticket.urgent and ticket.device is None:
+            return False
+        return rooms[0] < costs.needed_bytes <= rooms[1]
 
     # Idle copies -----------------------------------------------------------------------------
 
@@ -168,6 +182,8 @@ class Admission:
 
         Without a ticket nobody may be waiting for anything.
         """
+        if not model.free:
+            return None
         if ticket is not None and ticket.fresh and not self._at_ceiling(model):
             return None
         for copy in model.copies.values():

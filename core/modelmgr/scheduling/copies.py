@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from modelmgr.scheduling.ledger import Ledger
-from modelmgr.scheduling.states import HELD, LOADED, STAYING, CopyEvent, CopyState, after
+from modelmgr.scheduling.states import FREE, HELD, LOADED, STAYING, CopyEvent, CopyState, after
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,10 @@ class Model:
     """What is known of a model."""
 
     __slots__ = (
+        "changes",
         "copies",
         "costs",
+        "free",
         "granted_ns",
         "hold_ns_seen",
         "load_ns_seen",
@@ -78,6 +80,10 @@ class Model:
         self.copies: dict[int, Copy] = {}
         # How many of them are there or coming; those on their way out are not counted.
         self.staying = 0
+        # How many are loaded and nobody's.
+        self.free = 0
+        # Counts up with everything that can change what its tickets may do.
+        self.changes = 0
 
     @property
     def reload_ns(self) -> int:
@@ -152,9 +158,15 @@ class Copy:
 
     def take(self, event: CopyEvent) -> None:
         """Move along the state table."""
-        before, self.state = self.state, after(self.state, event)
-        if self.state not in STAYING and before in STAYING:
-            self.model.staying -= 1
+        model, before = self.model, self.state
+        self.state = state = after(before, event)
+        model.changes += 1
+        if before in FREE:
+            model.free -= 1
+        if state in FREE:
+            model.free += 1
+        elif before in STAYING and state not in STAYING:
+            model.staying -= 1
 
 
 class Device:

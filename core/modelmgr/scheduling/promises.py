@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modelmgr.scheduling.states import STAYING, TERMINAL, CopyState
+from modelmgr.scheduling.states import FREE, STAYING, TERMINAL, CopyState
 
 if TYPE_CHECKING:
     from modelmgr.scheduling.copies import Device
@@ -45,6 +45,8 @@ def check_promises(scheduler: Scheduler) -> None:
     for model in scheduler.models.values():
         staying = sum(copy.state in STAYING for copy in model.copies.values())
         _must(model.staying == staying, f"{model.tag!r}: the staying copies were miscounted")
+        free = sum(copy.state in FREE for copy in model.copies.values())
+        _must(model.free == free, f"{model.tag!r}: the free copies were miscounted")
         if model.max_copies is not None:
             _must(model.staying <= model.max_copies, f"{model.tag!r} is above its ceiling")
 

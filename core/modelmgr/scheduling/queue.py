@@ -91,6 +91,7 @@ class Ticket(QueueTicket):
         device: the device that is being drained for it, None otherwise.
         wake_ns: the last time at which it asked to be looked at again.
         wake_pays: one more copy was worth its load when it asked.
+        looked_at: its model's count of changes when it was last looked at in vain.
     """
 
     __slots__ = (
@@ -99,6 +100,7 @@ class Ticket(QueueTicket):
         "device",
         "exclusive",
         "fresh",
+        "looked_at",
         "own_process",
         "passed_over",
         "serial",
@@ -134,6 +136,7 @@ class Ticket(QueueTicket):
         self.urgent = False
         self.wake_ns: int | None = None
         self.wake_pays = False
+        self.looked_at = -1
         self.copy: int | None = None
         self.device: int | None = None
 

@@ -115,6 +115,7 @@ class Scheduler:
         self._begin(now_ns)
         model = self.model(tag)
         model.costs = costs
+        model.changes += 1
         for copy in model.copies.values():
             if copy.state in LOADED:
                 ledger = self.devices[copy.device].ledger
@@ -175,6 +176,7 @@ class Scheduler:
             self._reject(ticket, Refusal.CLOSED, "the manager was shut down")
             return ticket.ticket_num, self._take_actions()
         self.queue.push(ticket)
+        self.models[tag].changes += 1
         # Nothing was freed, so nobody but the newcomer can have become servable.
         if self.queue.first(tag) is ticket:
             copy = self._admission.free_copy(self.models[tag], ticket)
@@ -478,8 +480,14 @@ class Scheduler:
 
     def _serve_by_a_load(self) -> bool:
         """Serve the first ticket in order that room can be had for, or that can never be served."""
-        rooms = self._admission.most_room()
-        return any(self._serve(ticket, rooms) for ticket in self.queue.heads())
+        admission, models, now_ns = self._admission, self.models, self._now_ns
+        rooms = admission.most_room()
+        for ticket in self.queue.heads():
+            if admission.in_vain(ticket, models[ticket.tag], rooms, now_ns):
+                continue
+            if self._serve(ticket):
+                return True
+        return False
 
     def _grant_waiting(self, ticket: Ticket, copy: Copy) -> None:
         """Grant an idle copy to a waiting ticket."""
@@ -494,11 +502,8 @@ class Scheduler:
                     self.queue.count_hit(tag)
         self._grant(ticket, copy, hit=True)
 
-    def _serve(self, ticket: Ticket, most_room: int | None = None) -> bool:
-        """Serve one waiting ticket that no idle copy can serve, if that is possible now.
-
-        ``most_room`` is what ``Admission.most_room`` says, where somebody has just asked.
-        """
+    def _serve(self, ticket: Ticket) -> bool:
+        """Serve one waiting ticket that no idle copy can serve, if that is possible now."""
         admission = self._admission
         model = self.models[ticket.tag]
         too_large = admission.too_large_for_all(model)
@@ -516,7 +521,7 @@ class Scheduler:
             if hopeless is not None:
                 self._order_unload(hopeless, "make-room", ticket.tag, chosen=(hopeless.number,))
         plan = admission.room_to_run(ticket, self._now_ns) if model.copies else None
-        if plan is None and not admission.out_of_reach(ticket, model, most_room):
+        if plan is None:
             plan = admission.load(ticket, self._now_ns)
         if (
             plan is not None
@@ -531,6 +536,7 @@ class Scheduler:
         self._keep_a_device(ticket)
         if model.staying:
             self._wake_to_scale_up(ticket)
+        ticket.looked_at = model.changes
         return False
 
     def _wake_to_scale_up(self, ticket: Ticket) -> None:

@@ -102,6 +102,7 @@ REFUSED: frozenset[tuple[CopyState, CopyEvent]] = frozenset(
 
 LOADED = frozenset({_S.SETTLING, _S.IDLE, _S.ACTIVE, _S.DRAINING})
 STAYING = frozenset({_S.RESERVED, _S.LOADING, _S.SETTLING, _S.IDLE, _S.ACTIVE})
+FREE = frozenset({_S.SETTLING, _S.IDLE})
 HELD = frozenset({_S.ACTIVE, _S.DRAINING})
 TERMINAL = frozenset({_S.GONE, _S.FAILED})
 
