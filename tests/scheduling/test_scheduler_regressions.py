@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelmgr.scheduling.actions import Refusal
+from modelmgr.scheduling.actions import Refusal, Reject
 from modelmgr.scheduling.policies import IdleCopy, QueueValue
 from modelmgr.scheduling.settings import SchedulerSettings as S
 from support.virtual_devices import Phase
@@ -191,3 +191,14 @@ def test_a_line_that_waits_for_a_copy_that_is_coming_is_not_looked_at_again_and_
         driver.wait(1)
         due_ns = driver.scheduler.next_deadline_ns()
         assert due_ns is None or due_ns > driver.now_ns
+
+
+def test_a_waiting_ticket_is_refused_once_its_model_turns_out_too_large_for_every_device() -> None:
+    """Its model was at its ceiling, and nobody looked any more at tickets that wait for that."""
+    driver = VirtualDriver(36, settings=S(max_copies=1))
+    driver.sizes("g", 30, 40)
+    first, second = driver.request("g"), driver.request("g")
+    driver.load(1)
+    driver.tell("g")
+    assert driver.granted(first) == 1
+    assert isinstance(driver.outcome[second], Reject)

@@ -164,7 +164,7 @@ class Admission:
             now_ns: the present.
         """
         costs = model.costs
-        if costs is None or ticket.exclusive or model.free:
+        if costs is None or ticket.exclusive or model.free or costs.needed_bytes > rooms[1]:
             return False
         if model.staying:
             if self._at_ceiling(model):
@@ -173,7 +173,7 @@ class Admission:
             return asleep and not ticket.wake_pays and ticket.looked_at == model.changes
         if ticket.urgent and ticket.device is None:
             return False
-        return rooms[0] < costs.needed_bytes <= rooms[1]
+        return rooms[0] < costs.needed_bytes
 
     # Idle copies -----------------------------------------------------------------------------
 

@@ -126,7 +126,8 @@ def _buckets(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
     tops = numbers >> shifts
     # Beyond 2^53 a float may have been rounded up to the next octave.
     shifts -= (shifts > 0) & (tops < _SUBS)
-    return shifts * _SUBS + (numbers >> shifts)
+    buckets: NDArray[np.int64] = shifts * _SUBS + (numbers >> shifts)
+    return buckets
 
 
 def _edges(bucket: int) -> tuple[int, int]:
