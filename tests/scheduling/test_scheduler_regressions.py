@@ -196,9 +196,9 @@ def test_a_line_that_waits_for_a_copy_that_is_coming_is_not_looked_at_again_and_
 def test_a_waiting_ticket_is_refused_once_its_model_turns_out_too_large_for_every_device() -> None:
     """Its model was at its ceiling, and nobody looked any more at tickets that wait for that."""
     driver = VirtualDriver(36, settings=S(max_copies=1))
-    driver.sizes("g", 30, 40)
+    driver.sizes("g", 20, 30)
     first, second = driver.request("g"), driver.request("g")
     driver.load(1)
-    driver.tell("g")
+    driver.tell("g", more=10)
     assert driver.granted(first) == 1
     assert isinstance(driver.outcome[second], Reject)
