@@ -262,8 +262,9 @@ TABLE: tuple[Mutation, ...] = (
     _M(
         PROGRESS,
         "victims.py",
-        "        if sum([candidate.size_bytes for candidate in candidates]) < missing:\n",
-        "        if not candidates:\n",
+        "        missing = need_bytes - device.ledger.expected_room_bytes()\n"
+        "        if missing > device",
+        "        missing = need_bytes\n        if missing > device",
     ),
     _M(
         PROGRESS,

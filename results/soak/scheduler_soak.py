@@ -215,6 +215,7 @@ def soak(arguments: argparse.Namespace) -> int:
     with journal.open("w") as kept_here:
         for line in (head, *done.values()):
             kept_here.write(json.dumps(line) + "\n")
+        kept_here.flush()
         for first, chunk in _chunks(todo, arguments.events, arguments.jobs):
             tally.add(chunk)
             wall_s = time.monotonic() - began

@@ -74,7 +74,7 @@ def test_what_was_drawn_plays_the_same_again() -> None:
 def test_a_broken_promise_is_noticed_and_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Entry, "charge", _as_if_idle)
     run = failing(range(0, 20, 2))
-    world, events, broken = shrink(run.world, run.events, most_replays=300)
+    world, events, broken = shrink(run.world, run.events, most_events=60_000)
     assert len(events) < 12
     assert "promised" in broken.told
     assert replay(world, events) == broken

@@ -222,6 +222,8 @@ class PromiseJudge:
         must(load.reserved_bytes > 0 or asked.tag in self.known, "nothing is reserved", load)
         if asked.tag not in self.known or asked.alone or asked.retried:
             must(load.isolated, "an unknown model is not isolated", load)
+            again = asked.alone or asked.retried or not self._count(asked.tag)
+            must(again, "an unknown model is measured twice at once", load)
         else:
             needed = self.known[asked.tag].needed_bytes
             must(load.reserved_bytes >= needed, "reserved less than needed", load)
@@ -425,13 +427,11 @@ class PromiseJudge:
             oldest.add(other.tag)
             if not self._loses(other, one, device):
                 continue
-            kept = self._kept.get(other.num)
-            if kept is not None:
-                before = self._kept_before.get(other.num)
-                clear = kept == before == device
-                must(not clear, "served where an older one is being made room", one, other)
-                if kept != device:
-                    continue
+            kept, before = self._kept.get(other.num), self._kept_before.get(other.num)
+            clear = kept == before == device
+            must(not clear, "served where an older one is being made room", one, other)
+            if kept not in (None, device) or before not in (None, device):
+                continue  # it is being served elsewhere
             if took:
                 other.passed += 1
                 self.passed_over[other.num] = other.passed

@@ -44,22 +44,23 @@ def replay(world: World, events: Sequence[Event], *, end: bool = True) -> Broken
 
 
 def shrink(
-    world: World, events: Sequence[Event], *, most_replays: int = 3_000
+    world: World, events: Sequence[Event], *, most_events: int = 100_000
 ) -> tuple[World, list[Event], Broken]:
     """Return a world and events that break the same promise, of which none can be left out.
 
     Delta debugging (Zeller & Hildebrandt, *Simplifying and Isolating Failure-Inducing Input*,
-    IEEE TSE 28, 2002), then a plainer world, then plainer numbers.
+    IEEE TSE 28, 2002), then a plainer world, then plainer numbers. ``most_events`` is how many may
+    be played for that; what is left then is less than shortest.
     """
     found = replay(world, events)
     if found is None:
         raise ValueError("nothing breaks when these events are played again")
-    budget = most_replays
+    budget = most_events
     first = found
 
     def breaks(world: World, events: Sequence[Event]) -> Broken | None:
         nonlocal budget
-        budget -= 1
+        budget -= len(events) + 10
         if budget < 0:
             return None
         broken = replay(world, events)
