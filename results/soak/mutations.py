@@ -86,7 +86,7 @@ def noticed(tree: Path, limit_s: float) -> tuple[str | None, float]:
         if left_s <= 0:
             return "time limit", time.monotonic() - began
         command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=no", *suite]
-        command += ["-p", "no:cacheprovider", "-p", "no:randomly", "--timeout", "120"]
+        command += ["-p", "no:cacheprovider", "-p", "no:randomly", "--timeout", "60"]
         environment = os.environ | {
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONPATH": str(tree / "core"),
