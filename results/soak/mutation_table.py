@@ -143,8 +143,8 @@ TABLE: tuple[Mutation, ...] = (
     _M(
         LEASE,
         "scheduler.py",
-        "        if copy is None or not copy.held or copy.lease != lease:\n            raise",
-        "        if copy is None or not copy.held:\n            raise",
+        "        if copy is None or copy.lease != lease:\n            raise",
+        "        if copy is None or copy.lease is None:\n            raise",
     ),
     _M(
         LEASE,
@@ -256,8 +256,8 @@ TABLE: tuple[Mutation, ...] = (
     _M(
         PROGRESS,
         "victims.py",
-        "        if sum(candidates[i].size_bytes for i in chosen) < missing:\n",
-        "        if sum(candidates[i].size_bytes for i in chosen) < 0:\n",
+        "            if sum([candidates[i].size_bytes for i in chosen]) < missing:\n",
+        "            if sum([candidates[i].size_bytes for i in chosen]) < 0:\n",
     ),
     _M(
         PROGRESS,
@@ -351,7 +351,8 @@ TABLE: tuple[Mutation, ...] = (
     _M(
         FAIRNESS,
         "scheduler.py",
-        "        self._count_passed_over(ticket, plan.device)\n",
+        "        self._count_passed_over(ticket, plan.device, "
+        "{victim.tag for victim in plan.victims})\n",
         "",
     ),
     _M(
@@ -363,7 +364,7 @@ TABLE: tuple[Mutation, ...] = (
     _M(
         FAIRNESS,
         "scheduler.py",
-        "        if model is None or self.closed or len(self.queue):\n",
+        "        if model is None or self.closed or self.queue.tickets:\n",
         "        if model is None or self.closed:\n",
     ),
     # Conservation: every ticket ends exactly once, and nothing is left behind.

@@ -37,7 +37,7 @@ PURE = Path("core") / "modelmgr" / "scheduling"
 # In the order in which they are tried: the fastest to notice first.
 SUITES = (
     ("tests/scheduling",),
-    ("tests/soak/test_scheduler_soak.py",),
+    ("tests/soak",),
     ("tests/properties/test_scheduler_determinism.py",),
     ("tests/properties/test_scheduler_properties.py",),
 )

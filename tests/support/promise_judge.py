@@ -270,6 +270,7 @@ class PromiseJudge:
         if refusal is Refusal.TIMED_OUT:
             due = asked.deadline_ns is not None and asked.deadline_ns <= self.now_ns
             must(due, "timed out before its time", reject)
+            must(not self._loads_now(asked), "timed out while its load runs", reject)
         elif refusal is Refusal.CANCELLED:
             must(self._event == "cancel" and self._about == asked.num, "nobody cancelled", reject)
         elif refusal is Refusal.CLOSED:
@@ -576,13 +577,12 @@ class PromiseJudge:
     def _judge_deadlines(self) -> None:
         """Hold what is due against what the scheduler asks to be woken for."""
         self.checks["conservation"] += 1
-        there, ours = self.true.copies, self.scheduler.copies
-        due: list[int] = []
-        for asked in self.asked.values():
-            if asked.deadline_ns is not None:
-                load = None if asked.loading is None else there.get(asked.loading)
-                if load is None or load.phase is not Phase.LOADING:
-                    due.append(asked.deadline_ns)
+        ours = self.scheduler.copies
+        due = [
+            asked.deadline_ns
+            for asked in self.asked.values()
+            if asked.deadline_ns is not None and not self._loads_now(asked)
+        ]
         for number in [n for n in self._patience_ns if n not in ours]:
             del self._patience_ns[number]
         due += self._patience_ns.values()
@@ -602,6 +602,10 @@ class PromiseJudge:
             must(device.kept_for is None, "kept for nobody", device.name)
             if not moving and all(copy.covered for copy in there):
                 must(device.ledger.reserved_bytes == 0, "reserved for nobody", device.name)
+
+    def _loads_now(self, asked: Asked) -> bool:
+        load = None if asked.loading is None else self.true.copies.get(asked.loading)
+        return load is not None and load.phase is Phase.LOADING
 
     # Counting --------------------------------------------------------------------------------
 
