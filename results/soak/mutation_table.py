@@ -494,10 +494,10 @@ TABLE: tuple[Mutation, ...] = (
     # Determinism: the same inputs, the same decisions, whatever the interpreter hashes with.
     _M(
         DETERMINISM,
-        "queue.py",
-        "            for line in self._lines.values():\n                first = line.keys[0]\n",
-        "            for line in set(self._lines.values()):\n"
-        "                first = line.keys[0]\n",
+        "admission.py",
+        "            return Plan(max(fitting, key=lambda device: device.ledger.room_bytes()), "
+        "need)\n",
+        "            return Plan(max(fitting, key=lambda device: hash(device.name)), need)\n",
     ),
     _M(
         DETERMINISM,
