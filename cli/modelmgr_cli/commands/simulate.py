@@ -8,14 +8,21 @@ device gets. The same scenario and seed give the same decisions, byte for byte, 
   modelmgr simulate scenarios/long-tail.yaml --max-requests 10000 --log decisions.jsonl
   modelmgr simulate scenarios/worker-faults.yaml --check --export markdown=faults.md
   modelmgr simulate scenarios/mixed-burst.yaml --bound --out r.json --certificate c.json
+  modelmgr simulate scenarios/mixed-burst.yaml --against real-run.json
+
+  modelmgr simulate scenarios/long-tail.yaml --sweep devices.gpu0.memory=24GiB..96GiB:8GiB \
+      --sweep manager.policy=lru,gdsf,demand-tiers,queue-value --slo 'wait_p95<500ms' --out s.json
 
 --bound also computes the least reload cost that any policy could have had for the same jobs; the
 certificate of it is what modelmgr certify checks, without a solver.
 
+--sweep simulates every combination of other values of the scenario's keys, on all cores: a table,
+the reload cost over memory, what no combination beats, and the smallest device that meets --slo.
+
 The log has one decision a line, as it was taken; the result's decisions_sha256 is its SHA-256.
 Ctrl-C ends the run: what came until then is shown and written, marked partial.
 
-Exit status: 0 done; 2 bad input; 130 interrupted, the result so far is kept.
+Exit status: 0 done; 1 no swept device meets --slo; 2 bad input; 5 every row of a sweep failed; 130 interrupted, the result so far is kept.
 """
 
 from __future__ import annotations
@@ -44,6 +51,8 @@ from modelmgr.workload.policy_plugins import find_policy, policy_names
 from modelmgr.workload.scenario import MixPhase, Scenario
 from modelmgr.workload.scenario_reader import read_scenario
 from modelmgr_cli.commands import options
+from modelmgr_cli.commands.against import Against, read_against, show_against
+from modelmgr_cli.commands.sweeping import SweepOptions, check_no_sweep, simulate_sweep
 from modelmgr_cli.lazy import DocCommand
 from modelmgr_cli.native_output import kept_off_stdout
 from modelmgr_cli.outcome import Outcome
@@ -116,6 +125,36 @@ def simulate(
             "--certificate", metavar="FILE", help="Write what proves the bound there, as JSON."
         ),
     ] = None,
+    against: Against = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sweep",
+            metavar="KEY=VALUES",
+            help="Simulate for each of these values: a,b,c or 8GiB..80GiB:8GiB. May be given more "
+            "than once, for every combination.",
+        ),
+    ] = None,
+    slo: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--slo",
+            metavar="GOAL",
+            help="Find the smallest swept device that meets it, e.g. 'wait_p95<500ms'.",
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", metavar="N", help="Processes of a sweep. Default: all cores."),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option("--ray", metavar="ADDRESS", help="Sweep on a Ray cluster instead."),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE.html", help="Draw the sweep, as a page by itself."),
+    ] = None,
     export: Annotated[
         list[str] | None,
         typer.Option(
@@ -128,14 +167,44 @@ def simulate(
 ) -> Outcome:
     """Check everything, simulate, write, show."""
     terminal = terminal_of(context)
-    scenario = _chosen(path, seed=seed, policy=policy)
     if max_requests is not None and max_requests < 1:
         raise UsageError(f"--max-requests: {max_requests} is no number of requests; write 1000")
+    if sweep:
+        one_run = {
+            "--log": log,
+            "--check": check,
+            "--certificate": certificate,
+            "--against": against,
+        }
+        return simulate_sweep(
+            SweepOptions(
+                path=path,
+                keys=sweep,
+                goals=slo or (),
+                jobs=jobs,
+                ray=ray,
+                plot=plot,
+                out=out,
+                export=export,
+                seed=seed,
+                policy=policy,
+                max_requests=max_requests,
+                bound=bound,
+                bound_time_s=options.read_seconds("--bound-time", bound_time),
+                json=json,
+                foreign=[option for option, value in one_run.items() if value],
+            ),
+            terminal,
+        )
+    check_no_sweep({"--slo": slo, "--jobs": jobs, "--ray": ray, "--plot": plot})
+    scenario = _chosen(path, seed=seed, policy=policy)
     bound_time_s = options.read_seconds("--bound-time", bound_time)
     if certificate is not None and not bound:
         raise UsageError("--certificate: there is nothing to certify without a bound\nadd --bound")
     outputs = {"--out": out, "--log": log, "--certificate": certificate}
-    exports = _check_outputs(path, outputs, out, export)
+    inputs = {"the scenario": path} | ({} if against is None else {"--against": against})
+    exports = _check_outputs(inputs, outputs, out, export)
+    other = read_against(against)
     started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     began_ns = time.monotonic_ns()
     with (
@@ -160,7 +229,12 @@ def simulate(
     if found is not None:
         result = _certified(result, found, certificate, terminal)
     _write(result, out, exports, terminal)
-    _show(result, found, took_ns, terminal, json=json)
+    if other is None or against is None:
+        _show(result, found, took_ns, terminal, json=json)
+    else:
+        if not json:
+            _show(result, found, took_ns, terminal, json=False)
+        show_against(result, other, against, terminal, json=json)
     return Outcome.INTERRUPTED if result.partial else Outcome.FINE
 
 
@@ -179,10 +253,13 @@ def _chosen(path: Path, *, seed: int | None, policy: str | None) -> Scenario:
 
 
 def _check_outputs(
-    path: Path, outputs: dict[str, Path | None], out: Path | None, export: list[str] | None
+    inputs: dict[str, Path],
+    outputs: dict[str, Path | None],
+    out: Path | None,
+    export: list[str] | None,
 ) -> dict[options.ExportFormat, Path]:
     """Refuse, before anything is simulated, what could not be written or would replace another."""
-    taken = {"the scenario": path}
+    taken = dict(inputs)
     for option, output in outputs.items():
         if output is not None:
             options.check_output(output, option)

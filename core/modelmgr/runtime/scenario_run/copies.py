@@ -1,0 +1,462 @@
+"""Copies of models for real: worker processes that load, serve, and go, as the manager orders.
+
+A model with a loader is loaded and run as it is. One without is a stand-in: its process holds the
+stated bytes, and loads, jobs and unloads take as long as was drawn for them, from the streams that
+the simulation draws from. The times are kept here and not in the process, so that a fault or the
+end of the run can end a wait at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modelmgr.devices.process_memory import reset_peak
+from modelmgr.errors import (
+    DeviceError,
+    DeviceLostError,
+    ModelLoadError,
+    OutOfMemoryError,
+    WorkerDiedError,
+)
+from modelmgr.records.devices import DeviceDescription
+from modelmgr.records.host_memory import HostMemory
+from modelmgr.runtime.lease import Lease
+from modelmgr.runtime.scenario_run import stand_in
+from modelmgr.runtime.scenario_run.devices import RunDevice
+from modelmgr.runtime.scenario_run.tally import Tally
+from modelmgr.runtime.scenario_run.waiting import RunClock, RunStoppedError, Waiting
+from modelmgr.simulation.copies import Drawn
+from modelmgr.simulation.faults import OUT_OF_MEMORY, ArmedFaults
+from modelmgr.workers.launcher import WorkerLauncher
+from modelmgr.workers.loaders.registry import get_loader
+from modelmgr.workers.placement import Placement, place
+from modelmgr.workers.worker import Worker
+from modelmgr.workload.model_spec import ModelSpec
+from modelmgr.workload.scenario import Scenario, ScenarioModel
+
+Shape = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StandInSizes:
+    """What a stand-in's process allocates on top of what it is itself, bytes."""
+
+    resident_bytes: int
+    loading_bytes: int
+    running_bytes: int
+
+
+class RunModel:
+    """One model of a run: how it is loaded, and its durations, drawn in the simulation's order.
+
+    Args:
+        model: the scenario's.
+        seed: the scenario's.
+        sizes: a stand-in's, by device; None where a loader loads the model itself.
+    """
+
+    def __init__(
+        self, model: ScenarioModel, seed: int, sizes: Mapping[str, StandInSizes] | None
+    ) -> None:
+        self.tag = model.tag
+        self.priority = model.priority
+        self.spec = model.spec
+        self.sizes = sizes
+        self._lock = threading.Lock()
+        cost = model.cost if model.spec is None else None
+        self._loads = None if cost is None else Drawn(cost.load, seed, "load", model.tag)
+        self._unloads = None if cost is None else Drawn(cost.unload, seed, "unload", model.tag)
+        self.shape: dict[str, int] = {}
+        if model.spec is not None:
+            shapes = model.spec.shapes()
+            if not model.spec.input:
+                default = get_loader(model.spec.loader).default_input(model.spec)
+                shapes = ({name: every[0] for name, every in default.items()},)
+            self.shape = shapes[0]
+
+    def draw_load_ns(self) -> int:
+        """Return how long the next load takes at least: 0 for one that loads for real."""
+        with self._lock:
+            return 0 if self._loads is None else self._loads.take()
+
+    def draw_unload_ns(self) -> int:
+        """Return how long the next unload takes at least."""
+        with self._lock:
+            return 0 if self._unloads is None else self._unloads.take()
+
+
+class Faults:
+    """The simulation's armed faults, for any number of threads."""
+
+    def __init__(self, scenario: Scenario, clock: RunClock) -> None:
+        self.armed = ArmedFaults(scenario.faults, scenario.seed)
+        self.lock = threading.Lock()
+        self._clock = clock
+
+    def on_load(self, tag: str, device: str, takes_ns: int) -> tuple[int, str | None]:
+        """As ``ArmedFaults.on_load``, now."""
+        with self.lock:
+            return self.armed.on_load(tag, device, takes_ns, self._clock.now_ns())
+
+    def on_unload(self, tag: str, device: str) -> int:
+        """As ``ArmedFaults.on_unload``, now."""
+        with self.lock:
+            return self.armed.on_unload(tag, device, self._clock.now_ns())
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every copy of a run needs.
+
+    Attributes:
+        launcher: starts the processes.
+        clock: the run's.
+        tally: counts loads.
+        faults: may spoil a load or an unload.
+        devices: by name.
+        copies: those that there are.
+        later: calls something after so many nanoseconds.
+        seed: of random weights.
+    """
+
+    launcher: WorkerLauncher
+    clock: RunClock
+    tally: Tally
+    faults: Faults
+    devices: Mapping[str, RunDevice]
+    copies: Copies
+    later: Callable[[int, Callable[[], None]], None]
+    seed: int
+
+
+class Copies:
+    """The copies that load or are loaded, in the order in which they came; thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._copies: dict[int, RunningCopy] = {}
+        self.next_number = itertools.count(1).__next__
+
+    def add(self, copy: RunningCopy) -> None:
+        """Keep a copy."""
+        with self._lock:
+            self._copies[copy.number] = copy
+
+    def remove(self, copy: RunningCopy) -> None:
+        """Forget a copy; unknown ones are ignored."""
+        with self._lock:
+            self._copies.pop(copy.number, None)
+
+    def __call__(self) -> list[RunningCopy]:
+        """Return them all."""
+        with self._lock:
+            return list(self._copies.values())
+
+
+class RunningCopy:
+    """One copy: what the manager holds (``pid``, ``alive``, ``memory``, ``close``).
+
+    Attributes:
+        number: in the order in which loads began.
+        waiting: the wait of the load, or of the job that it serves.
+        lease: under which somebody has it, None where nobody does.
+        loaded: its load ended well.
+        leaving: it is being unloaded.
+        abandoned: its holder is lost: nobody waits for an answer of its process.
+    """
+
+    def __init__(self, model: RunModel, device: RunDevice, around: Surroundings) -> None:
+        self.number = around.copies.next_number()
+        self.model = model
+        self.device = device
+        self.waiting = Waiting()
+        self.lease: Lease | None = None
+        self.loaded = False
+        self.leaving = False
+        self.abandoned = False
+        self._around = around
+        self._worker: Worker | None = None
+        self._taken_bytes = 0
+        self._sizes = None if model.sizes is None else model.sizes[device.name]
+        self._lock = threading.Lock()
+
+    @property
+    def tag(self) -> str:
+        """The model's tag."""
+        return self.model.tag
+
+    @property
+    def pid(self) -> int | None:
+        """The process, None before there is one."""
+        return None if self._worker is None else self._worker.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._worker is not None and self._worker.alive
+
+    def memory(self) -> HostMemory:
+        """Return what the process holds of host memory."""
+        if self._worker is None:
+            raise DeviceError(f"a copy of {self.tag!r} has no process yet")
+        return self._worker.memory()
+
+    # Loading ---------------------------------------------------------------------------------
+
+    def load(self, placement: Placement) -> None:
+        """Load, for as long as was drawn; leave nothing behind where that fails.
+
+        Raises:
+            WorkerError: as the worker says it, or as a fault has it.
+            DeviceLostError, RunStoppedError: there is nothing to load on, or for, any more.
+        """
+        around = self._around
+        began_ns = time.monotonic_ns()
+        around.copies.add(self)
+        try:
+            self._load(placement, began_ns)
+        except BaseException as error:
+            around.copies.remove(self)
+            self._drop()
+            if not isinstance(error, RunStoppedError) and not around.clock.stopping:
+                around.tally.load_failed()
+                around.tally.trouble(error)
+                if isinstance(error, OutOfMemoryError):
+                    around.tally.ran_out()
+            raise
+        self.loaded = True
+        self.waiting = Waiting()
+        around.tally.loaded(self.tag, time.monotonic_ns() - began_ns)
+
+    def _load(self, placement: Placement, began_ns: int) -> None:
+        around, device = self._around, self.device
+        load_ns = self.model.draw_load_ns()
+        takes_ns, failure = around.faults.on_load(self.tag, device.name, load_ns)
+        due_ns = began_ns + takes_ns
+        if around.clock.stopping:
+            raise RunStoppedError("the run was stopped")
+        if device.lost:
+            self.waiting.until(due_ns)
+            raise DeviceLostError(f"{device.name}: the device is gone, a fault of the run")
+        sizes = self._sizes
+        loading_bytes = 0 if sizes is None else sizes.loading_bytes
+        if failure is None and not self._take(loading_bytes):
+            # Weights come in evenly, so on average it is half-way that no more fit.
+            self.waiting.until(began_ns + takes_ns // 2)
+            raise self._no_room(loading_bytes)
+        self._worker = worker = around.launcher.start(
+            self._spec(placement), device=placement.device, seed=around.seed, env=placement.env
+        )
+        device.meter.track(worker.pid)
+        self.waiting.check()
+        worker.load(timeout_s=None)
+        device.meter.look()
+        self.waiting.until(due_ns, self._is_running)
+        if not worker.alive:
+            raise WorkerDiedError(f"the worker of {self.tag!r} died while loading", pid=worker.pid)
+        if failure == OUT_OF_MEMORY:
+            raise OutOfMemoryError(f"loading {self.tag!r}: {failure}, a fault of the run")
+        if failure is not None:
+            raise ModelLoadError(f"loading {self.tag!r}: {failure}")
+        if sizes is not None and loading_bytes > sizes.resident_bytes:
+            worker.infer({stand_in.EXTRA: 0})
+            self._give_back(loading_bytes - sizes.resident_bytes)
+            device.meter.look()
+        reset_peak(worker.pid)  # what it took while it loaded is not what it takes when it runs
+
+    def _spec(self, placement: Placement) -> ModelSpec:
+        spec, sizes = self.model.spec, self._sizes
+        if spec is not None:
+            return spec
+        assert sizes is not None  # noqa: S101 - a model has either
+        return stand_in_spec(
+            self.tag,
+            placement,
+            resident_bytes=sizes.resident_bytes,
+            extra_bytes=sizes.loading_bytes - sizes.resident_bytes,
+        )
+
+    # Serving ---------------------------------------------------------------------------------
+
+    def serve(self, lease: Lease, service_ns: int, shape: Shape | None, seed: int) -> None:
+        """Do one job.
+
+        Args:
+            lease: under which it is done.
+            service_ns: how long a stand-in takes; a model that a loader loaded takes its own time.
+            shape: of the batch; None for no particular one.
+            seed: of the batch's content.
+
+        Raises:
+            WorkerError: as the worker says it, or as a fault has it.
+            RunStoppedError: the run was stopped.
+        """
+        began_ns = time.monotonic_ns()
+        waiting = self.waiting = Waiting()
+        self.lease = lease
+        if self._around.clock.stopping:
+            waiting.interrupt(RunStoppedError("the run was stopped"))
+        try:
+            waiting.check()
+            if self._sizes is None:
+                self._run_batch(dict(shape) if shape else self.model.shape, seed)
+                waiting.check()
+            else:
+                self._pass_time(waiting, began_ns, service_ns, self._sizes)
+        finally:
+            self.lease = None
+
+    def _run_batch(self, shape: Mapping[str, int], seed: int) -> None:
+        assert self._worker is not None  # noqa: S101 - it is loaded
+        self._worker.run_shape(
+            shape,
+            phase="latency",
+            warmups=0,
+            repeats=1,
+            seed=seed,
+            timeout_s=None,
+            count_tensors=False,
+        )
+
+    def _pass_time(
+        self, waiting: Waiting, began_ns: int, service_ns: int, sizes: StandInSizes
+    ) -> None:
+        worker, meter = self._worker, self.device.meter
+        assert worker is not None  # noqa: S101 - it is loaded
+        running_bytes, due_ns = sizes.running_bytes, began_ns + service_ns
+        if not running_bytes:
+            waiting.until(due_ns, self._is_running)
+            self._check_alive(worker)
+            return
+        if not self._take(running_bytes):
+            raise self._no_room(running_bytes)
+        try:
+            worker.infer({stand_in.EXTRA: running_bytes})
+            meter.look()
+            # To free takes a little less long than to touch what is freed.
+            freeing_ns = min(time.monotonic_ns() - began_ns, service_ns // 4)
+            waiting.until(due_ns - freeing_ns, self._is_running)
+            self._check_alive(worker)
+            worker.infer({stand_in.EXTRA: 0})
+        finally:
+            self._give_back(running_bytes)
+        meter.look()
+        waiting.until(due_ns, self._is_running)
+        self._check_alive(worker)
+
+    def _check_alive(self, worker: Worker) -> None:
+        if not worker.alive:
+            raise WorkerDiedError(f"the worker of {self.tag!r} died in use", pid=worker.pid)
+
+    # Going -----------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Unload, for as long as was drawn; a fault may leave the process for a while longer."""
+        around, worker = self._around, self._worker
+        began_ns = time.monotonic_ns()
+        self.leaving = True
+        if worker is None or not worker.alive or around.clock.stopping:
+            self._go()
+            return
+        late_ns = around.faults.on_unload(self.tag, self.device.name)
+        due_ns = began_ns + self.model.draw_unload_ns()
+        if late_ns:
+            around.later(max(0, due_ns - began_ns) + late_ns, self._go)
+        else:
+            self._go()
+        with contextlib.suppress(RunStoppedError):
+            Waiting().until(due_ns, lambda: not around.clock.stopping)
+
+    def kill(self) -> None:
+        """End the process as the kernel would, and wait until it has."""
+        worker = self._worker
+        if worker is None:
+            return
+        worker.kill()
+        Waiting().until(time.monotonic_ns() + 1_000_000_000, self._is_running)
+
+    def _go(self) -> None:
+        """End the process and give everything back; a second call does nothing."""
+        self._around.copies.remove(self)
+        self._drop()
+
+    def _drop(self) -> None:
+        worker = self._worker
+        if worker is not None:
+            if self.abandoned or not self.loaded or self._around.clock.stopping:
+                worker.kill()
+            worker.close()
+        with self._lock:
+            taken_bytes, self._taken_bytes = self._taken_bytes, 0
+        if self.device.budget is not None:
+            self.device.budget.give_back(taken_bytes)
+        self.device.meter.look()
+
+    # Its device ------------------------------------------------------------------------------
+
+    def _is_running(self) -> bool:
+        return self._worker is not None and self._worker.alive
+
+    def _take(self, size_bytes: int) -> bool:
+        budget = self.device.budget
+        if budget is not None and not budget.take(size_bytes):
+            return False
+        with self._lock:
+            self._taken_bytes += size_bytes
+        return True
+
+    def _give_back(self, size_bytes: int) -> None:
+        with self._lock:
+            returned = min(size_bytes, self._taken_bytes)  # it may have gone meanwhile
+            self._taken_bytes -= returned
+        if self.device.budget is not None:
+            self.device.budget.give_back(returned)
+
+    def _no_room(self, size_bytes: int) -> OutOfMemoryError:
+        return OutOfMemoryError(
+            f"{self.tag!r} asked for {size_bytes} bytes more than {self.device.name} has left",
+            budget_bytes=self.device.description.total_bytes,
+        )
+
+
+class ScenarioLoader:
+    """Makes copies of one model for the manager, on the device that it says."""
+
+    own_process = True
+
+    def __init__(self, model: RunModel, around: Surroundings) -> None:
+        self._model = model
+        self._around = around
+        self._description: DeviceDescription | None = None
+
+    def placed_on(self, device: DeviceDescription) -> ScenarioLoader:
+        """Return the loader for a copy that was placed on a device."""
+        placed = ScenarioLoader(self._model, self._around)
+        placed._description = device
+        return placed
+
+    def __call__(self) -> RunningCopy:
+        """Return a loaded copy; raise what the load ended with."""
+        description = self._description
+        assert description is not None  # noqa: S101 - the manager places before it loads
+        copy = RunningCopy(self._model, self._around.devices[description.name], self._around)
+        copy.load(place(description))
+        return copy
+
+
+def stand_in_spec(
+    tag: str, placement: Placement, *, resident_bytes: int, extra_bytes: int
+) -> ModelSpec:
+    """Return how a stand-in is loaded."""
+    options: dict[str, Any] = {
+        "resident_bytes": resident_bytes,
+        "extra_bytes": extra_bytes,
+        "device": placement.device,
+    }
+    return ModelSpec(tag=tag, loader="python", target=stand_in.TARGET, options=options)
