@@ -22,7 +22,8 @@ the reload cost over memory, what no combination beats, and the smallest device 
 The log has one decision a line, as it was taken; the result's decisions_sha256 is its SHA-256.
 Ctrl-C ends the run: what came until then is shown and written, marked partial.
 
-Exit status: 0 done; 1 no swept device meets --slo; 2 bad input; 5 every row of a sweep failed; 130 interrupted, the result so far is kept.
+Exit status: 0 done; 1 no swept device meets --slo; 2 bad input; 5 every row of a sweep failed;
+130 interrupted, the result so far is kept.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from modelmgr.errors import UsageError
 from modelmgr.records.certificate import Certificate
 from modelmgr.records.costs import CostDatabase
 from modelmgr.records.result import Result
+from modelmgr.records.sweep import Sweep
 from modelmgr.records.validation import nearest
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -23,6 +24,7 @@ KINDS: Mapping[str, str] = {
     "costs": CostDatabase.KIND,
     "result": Result.KIND,
     "certificate": Certificate.KIND,
+    "sweep": Sweep.KIND,
 }
 """What people type, and the ``kind`` that stands in the file."""
 
@@ -106,8 +108,17 @@ def _certificate_schema() -> dict[str, Any]:
     return schema
 
 
+def _sweep_schema() -> dict[str, Any]:
+    schema = flatten_root(msgspec.json.schema(Sweep), title=Sweep.KIND)
+    schema["properties"]["kind"] = {"const": Sweep.KIND}
+    schema["properties"]["schema_version"] = {"const": Sweep.SCHEMA_VERSION}
+    schema["required"] = ["schema_version", "kind", *schema["required"]]
+    return schema
+
+
 _BUILDERS: Mapping[str, Callable[[], dict[str, Any]]] = {
     CostDatabase.KIND: _costs_schema,
     Result.KIND: _result_schema,
     Certificate.KIND: _certificate_schema,
+    Sweep.KIND: _sweep_schema,
 }

@@ -54,7 +54,7 @@ def read_scenario(
         InputError: says what is wrong, in which line and column, and what to do.
     """
     document = read_document(path, what=_WHAT)
-    return _build(document, Path(path), purpose=purpose, machine_memory=machine_memory)
+    return build_scenario(document, Path(path), purpose=purpose, machine_memory=machine_memory)
 
 
 def parse_scenario(
@@ -66,12 +66,17 @@ def parse_scenario(
 ) -> Scenario:
     """Read a scenario from a text; ``path`` is for messages and for what it names."""
     document = parse_document(text, str(path), what=_WHAT)
-    return _build(document, Path(path), purpose=purpose, machine_memory=machine_memory)
+    return build_scenario(document, Path(path), purpose=purpose, machine_memory=machine_memory)
 
 
-def _build(
-    document: Document, path: Path, *, purpose: Purpose, machine_memory: MachineMemory | None
+def build_scenario(
+    document: Document,
+    path: Path,
+    *,
+    purpose: Purpose = "simulate",
+    machine_memory: MachineMemory | None = None,
 ) -> Scenario:
+    """Check a document that was read already; arguments and errors as ``read_scenario``."""
     check_schema_version(document, SCHEMA_VERSION)
     written = convert(document.plain(), ScenarioFile, document.error)
     root = At(document, ())

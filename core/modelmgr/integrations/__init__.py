@@ -1,0 +1,1 @@
+"""modelmgr beside other systems; each needs a package of its own (an extra) and imports it late."""
