@@ -16,7 +16,7 @@ PRINT_PACKAGES := import sysconfig; print(sysconfig.get_path("purelib"))
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install profile test lint fmt bench wheel clean
+.PHONY: help install profile test lint fmt bench soak mutations wheel clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -68,11 +68,26 @@ fmt: $(STAMP)  ## Format the code and fix what can be fixed
 
 # One after the other, or they would measure each other. BEAM names a wheel of apache-beam 2.77.0 to
 # compare with; without it the committed comparison stays as it is.
-bench: $(patsubst results/benchmarks/%.py,bench-%,$(wildcard results/benchmarks/*.py))  ## Run the benchmarks
+# The peers that simulation is compared with come first; apache-beam is only read, never installed.
+bench: $(VENV)/.peers $(patsubst results/benchmarks/%.py,bench-%,$(wildcard results/benchmarks/*.py))  ## Run the benchmarks
+$(VENV)/.peers: $(STAMP)
+	$(PIP) install -c constraints.txt --group peers
+	@touch $@
 bench-%: $(STAMP)
 	@mkdir -p results/local
 	$(BIN)/python results/benchmarks/$*.py $(FLAGS_$*)
 FLAGS_estimator_accuracy = $(if $(BEAM),--original $(BEAM),--out results/local/estimator_accuracy.json)
+FLAGS_manager_against_original = $(if $(BEAM),--original $(BEAM),--out results/local/manager_against_original.json)
+
+# Forty minutes on two cores for the scheduler, five for the shared manager; both say so if interrupted.
+SEEDS   ?= 10000
+SECONDS ?= 300
+soak: $(STAMP)  ## Throw every fault at the scheduler and the shared manager, for long
+	$(BIN)/python results/soak/scheduler_soak.py --seeds $(SEEDS) --events 1000
+	$(BIN)/python results/soak/service_soak.py --seconds $(SECONDS)
+
+mutations: $(STAMP)  ## Break each promise in a copy of the scheduler: the tests must notice
+	$(BIN)/python results/soak/mutations.py
 
 # The tree is copied without core/ and cli/, so that only the wheel can be what is tested. What it
 # depends on is shared with .venv by a .pth: a .pth in a folder that a .pth names is not read, so

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(__file__).parents[2] / "results" / "benchmarks" / "service_soak.py"
+PROGRAM = Path(__file__).parents[2] / "results" / "soak" / "service_soak.py"
 FLAGS = ("--seconds", "10", "--clients", "3", "--threads", "3")
 
 

@@ -351,3 +351,17 @@ def test_a_policy_that_raises_does_not_break_the_manager() -> None:
                 pass
         with pytest.raises(AcquireTimeoutError), manager.lease("a", loader_of(device, 6000.0)):
             manager.lease("b", loader_of(device, 6000.0), timeout=0)
+
+
+def test_an_unload_begins_at_once_while_the_watch_waits_for_the_next_reading() -> None:
+    """The watch waited inside the lock by the gate's own count, so nobody else was ever outside."""
+    device = FakeDevice()
+    with ModelManager(device, costs={"m": 100.0}, poll_interval=3600.0) as manager:
+        lease = manager.lease("m", loader_of(device, 100.0))
+        wait_until(lambda: not manager.driver.watch.asleep, "somebody watches")
+        for _ in range(50):  # the watch thread is in its wait by now, or will be
+            threading.Event().wait(0.001)
+        manager.force_reset()
+        model = lease.instance
+        lease.release()
+        wait_until(lambda: model.closed, "the copy is unloaded")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pytest
+
 from modelmgr.scheduling.actions import Refusal, Reject
-from modelmgr.scheduling.policies import IdleCopy, QueueValue
+from modelmgr.scheduling.policies import IdleCopy, Lru, QueueValue
 from modelmgr.scheduling.settings import SchedulerSettings as S
 from support.virtual_devices import Phase
 from support.virtual_driver import VirtualDriver
@@ -202,3 +206,49 @@ def test_a_waiting_ticket_is_refused_once_its_model_turns_out_too_large_for_ever
     driver.tell("g", more=10)
     assert driver.granted(first) == 1
     assert isinstance(driver.outcome[second], Reject)
+
+
+class Careless(Lru):
+    """Answers what it was made with, whatever it is asked."""
+
+    name = "careless"
+
+    def __init__(self, answer: tuple[int, ...] | None) -> None:
+        self.answer = answer
+
+    def choose(
+        self, candidates: Sequence[IdleCopy], values: Sequence[float], need_bytes: int
+    ) -> tuple[int, ...] | None:
+        """Answer."""
+        del candidates, values, need_bytes
+        return self.answer
+
+
+@pytest.mark.parametrize("answer", [None, (), (9,), (-1,), (0, 0)])
+def test_a_policy_whose_answer_is_no_covering_set_is_passed_over_for_lru(
+    answer: tuple[int, ...] | None,
+) -> None:
+    """An index that was not there broke the scheduler in the middle of a request."""
+    driver = VirtualDriver(100, settings=S(policy=Careless(answer)))
+    for tag in "abc":
+        driver.know(tag, 40)
+        driver.serve(tag)
+    assert [unload.tag for unload in driver.unloads()] == ["a"]
+
+
+def test_an_older_ticket_whose_idle_copy_is_evicted_for_a_later_one_was_passed_over() -> None:
+    """It waited for room to run the copy; models with a copy were not counted at all."""
+    driver = VirtualDriver(100, settings=S(policy="lru", max_bypass=1))
+    driver.know("c", 30, 80)
+    driver.know("a", 40)
+    driver.know("d", 60)
+    driver.serve("c")
+    driver.request("a")
+    driver.load(driver.loads()[-1].copy)
+    older = driver.request("c")
+    waiting = driver.scheduler.waiting_for(older)
+    assert waiting is not None
+    assert driver.granted(older) is None
+    driver.request("d", priority=-1)
+    assert [unload.tag for unload in driver.unloads()] == ["c"]
+    assert driver.scheduler.queue.passed_over(waiting) == 1

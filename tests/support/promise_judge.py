@@ -448,7 +448,8 @@ class PromiseJudge:
     def _loses(self, asked: Asked, one: Asked, device: int) -> bool:
         """Say whether a waiting ticket loses something to one that is served on a device.
 
-        One whose model has copies, there or coming, waits for these: it loses only to its own line.
+        One whose model has copies, there or coming, waits for these: it loses only to its own line,
+        and to whom one of them is evicted for.
         One that cannot be measured, as readings fail, loses nothing.
         """
         failed = device in self._failed or device in self._failed_before
@@ -459,7 +460,8 @@ class PromiseJudge:
             return not failed and (ceiling is None or staying < ceiling)
         if told is None and failed:
             return False
-        if asked.tag == one.tag:
+        evicted = any(u.tag == asked.tag and u.requested_by == one.tag for u in self._victims)
+        if asked.tag == one.tag or evicted:
             return True
         if staying:
             return False

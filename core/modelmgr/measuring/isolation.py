@@ -59,6 +59,7 @@ class Isolation:
             eviction_cooldown_seconds=0.0,
             min_model_copies=0,
             poll_interval=_POLL_INTERVAL_S,
+            learn_in_use=False,
             wait_timeout_seconds=_WAIT_TIMEOUT_S,
         )
 

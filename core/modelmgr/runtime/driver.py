@@ -23,6 +23,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from modelmgr.devices.oom_kills import kernel_oom_kills
@@ -39,6 +40,7 @@ from modelmgr.errors import (
 )
 from modelmgr.runtime.bounded_reader import PATIENCE_S, BoundedReader
 from modelmgr.runtime.cost_keeping import CostKeeper, Told
+from modelmgr.runtime.counters import ManagerCounters
 from modelmgr.runtime.gate import Gate
 from modelmgr.runtime.learning import UseLearner
 from modelmgr.runtime.lease import Lease
@@ -89,6 +91,8 @@ class Driver:
         keeper: keeps the scheduler's costs in step with what is measured.
         observed: called with every action, in order, under the lock.
         learner: learns from readings while models are in use.
+        learn_in_use: read the devices as long as a model is in use, to learn from it.
+        counters: counts what happens.
     """
 
     def __init__(
@@ -101,6 +105,8 @@ class Driver:
         keeper: CostKeeper,
         observed: Callable[[Action], None],
         learner: UseLearner,
+        learn_in_use: bool,
+        counters: ManagerCounters,
     ) -> None:
         self.scheduler = scheduler
         self.gate = Gate()
@@ -110,8 +116,11 @@ class Driver:
         self._poll_interval_s = poll_interval_s
         self._keeper = keeper
         self._learner = learner
+        self._generations = learner.generations
         self._observed = observed
+        self._counters = counters
         self._waiters: dict[int, _Waiter] = {}
+        self._device_names = tuple(device.name for device in scheduler.devices)
         self.watch = DeviceWatch(
             scheduler,
             self.readers,
@@ -120,6 +129,7 @@ class Driver:
             tell=self._tell,
             lose=self._lose,
             learner=learner,
+            learn_in_use=learn_in_use,
             poll_interval_s=poll_interval_s,
         )
         # By device: counts grants, releases, loads and unloads, so that a job can be seen to have
@@ -127,7 +137,9 @@ class Driver:
         self._activity = [0] * len(self.readers)
         # The leases in force by the identity of what they hold: one object may be several copies.
         self._held: dict[int, list[Lease]] = {}
-        self._loading_here = threading.local()
+        # The threads that are running a loader. A thread-local attribute that is missing costs more
+        # to ask for than everything else that a hit does before it takes the lock.
+        self._loading_threads: set[int] = set()
 
     # Acquiring -------------------------------------------------------------------------------
 
@@ -153,14 +165,12 @@ class Driver:
             alone: load a new copy on a drained device: the last one ran out of memory in use.
             ticketed: told the number of each ticket that has to wait, for ``cancel``.
         """
-        if getattr(self._loading_here, "depth", 0):
-            raise UsageError("a loader may not acquire from the manager that is running it")
-        if self.gate.inside:
-            raise UsageError("a finaliser or signal handler may not acquire a model")
         if not alone:
-            lease = self._hit(tag)
+            lease = self.hit(tag)
             if lease is not None:
                 return lease
+        else:
+            self._check_may_acquire()
         submitted_ns = time.monotonic_ns()
         deadline_ns = None if timeout_s is None else submitted_ns + round(timeout_s * NS_PER_S)
         own_process = bool(getattr(loader, "own_process", False))
@@ -190,26 +200,43 @@ class Driver:
             if ticketed is not None:
                 ticketed(num)
             lease = self._wait(num, loader, waiter, deadline_ns)
+            self._counters.waited(tag, time.monotonic_ns() - submitted_ns)
             if not self._died_idle(lease):
                 self._measure_again(lease)
                 return lease
 
-    def _hit(self, tag: str) -> Lease | None:
+    def _check_may_acquire(self) -> None:
+        if self._loading_threads and threading.get_ident() in self._loading_threads:
+            raise UsageError("a loader may not acquire from the manager that is running it")
+        if self.gate.inside():
+            raise UsageError("a finaliser or signal handler may not acquire a model")
+
+    def hit(self, tag: str) -> Lease | None:
         """Return a lease of an idle copy where nobody waits for anything, None where there is none.
 
         This is what production does all day, so it takes the lock once and nothing else.
         """
+        gate = self.gate
+        if self._loading_threads or gate.inside():
+            self._check_may_acquire()
         while True:
-            with self.gate:
-                grant = self.scheduler.hit(tag, time.monotonic_ns())
-                if grant is None:
-                    return None
-                self._observed(grant)
-                self._changed(grant.device)
-                lease = self._lease(grant)
+            try:
+                with gate.lock:
+                    grant = self.scheduler.hit(tag, time.monotonic_ns())
+                    if grant is None:
+                        return None
+                    self._observed(grant)
+                    self._counters.hit(tag)
+                    device = grant.device
+                    self._activity[device] += 1  # as _changed: this is on the way of every hit
+                    self._generations[device] += 1
+                    loaded = self.loaded[grant.copy]
+                    lease = self._lease(grant, loaded)
+            finally:
+                if gate.left:
+                    gate.settle()
             if self.watch.asleep:
                 self.watch.wake()
-            loaded = self.loaded[grant.copy]
             if loaded.own_process and self._died_idle(lease):
                 continue
             if loaded.measure_again:
@@ -237,8 +264,10 @@ class Driver:
                 action = waiter.actions[0]
                 if isinstance(action, Grant):
                     with self.gate:
-                        lease = self._lease(action)
+                        lease = self._lease(action, self.loaded[action.copy])
                     waiter.actions.popleft()
+                    if self.watch.asleep:
+                        self.watch.wake()
                     return lease
                 if isinstance(action, Reject):
                     raise self._refusal(action, waiter)  # noqa: TRY301 - one place gives up
@@ -270,21 +299,18 @@ class Driver:
     def _changed(self, device: int) -> None:
         """Note that something was granted, released or ordered on a device. Under the lock."""
         self._activity[device] += 1
-        self._learner.changed(device)
+        self._generations[device] += 1
 
-    def _lease(self, grant: Grant) -> Lease:
+    def _lease(self, grant: Grant, loaded: Loaded) -> Lease:
         """Make the lease of a grant. Under the lock."""
-        loaded = self.loaded[grant.copy]
-        thread = threading.current_thread()
         lease = Lease(
             self,
             grant.tag,
-            self.scheduler.devices[grant.device].name,
+            self._device_names[grant.device],
             grant.copy,
             grant.lease,
             grant.hit,
-            thread.name,
-            thread.ident or 0,
+            threading.current_thread(),
             loaded.instance,
         )
         loaded.lease = lease
@@ -351,7 +377,9 @@ class Driver:
         if not own_process and measurement is None and kind not in NEVER_READ:
             growth = self._watch_growth(action)
         oom_kills = kernel_oom_kills() if own_process else None
-        self._loading_here.depth = getattr(self._loading_here, "depth", 0) + 1
+        thread_id = threading.get_ident()
+        self._loading_threads.add(thread_id)
+        began_ns = time.monotonic_ns()
         try:
             placed_on: Any = getattr(loader, "placed_on", None)
             here = loader if placed_on is None else placed_on(reader.description)
@@ -363,7 +391,8 @@ class Driver:
                 raise
             return
         finally:
-            self._loading_here.depth -= 1
+            self._loading_threads.discard(thread_id)
+        self._counters.loaded(action.tag, time.monotonic_ns() - began_ns)
         self._take_in(action, instance, own_process, tells_itself, measurement, oom_kills)
         if growth is not None:
             grown_bytes = growth()
@@ -504,17 +533,20 @@ class Driver:
             self._lose(lease.copy)
             return
         gate = self.gate
+        if gate.inside():
+            if loaded.measurement is not None:
+                loaded.measurement.cancel()
+            gate.run(partial(self._give_back, lease, loaded, None))
+            return
         learn: Told | None = None
         if loaded.first_job or loaded.measurement is not None:
-            if not gate.inside:
-                learn = self._end_measurement(lease.tag, loaded)
-            elif loaded.measurement is not None:
-                loaded.measurement.cancel()
-        if gate.inside:
-            gate.run(lambda: self._give_back(lease, loaded, learn))
-            return
-        with gate:
-            self._give_back(lease, loaded, learn)
+            learn = self._end_measurement(lease.tag, loaded)
+        try:
+            with gate.lock:
+                self._give_back(lease, loaded, learn)
+        finally:
+            if gate.left:
+                gate.settle()
 
     def _give_back(self, lease: Lease, loaded: Loaded, learn: Told | None) -> None:
         """End a lease and tell the scheduler. Under the lock."""
@@ -522,7 +554,9 @@ class Driver:
         if learn is not None:
             self._route(learn(time.monotonic_ns()))
         self._unlease(loaded)
-        self._changed(loaded.device)
+        device = loaded.device
+        self._activity[device] += 1  # as _changed: this is on the way of every release
+        self._generations[device] += 1
         actions = self.scheduler.release(lease.copy, lease.serial, time.monotonic_ns())
         if actions:
             self._route(actions)
@@ -603,11 +637,12 @@ class Driver:
 
     def release_instance(self, tag: str, instance: object) -> None:
         """Release the lease under which an instance is held; LeaseError where there is none."""
-        held = tuple(self._held.get(id(instance), ()))
+        leases = self._held.get(id(instance))
+        held = () if leases is None else tuple(leases)
         for lease in held:
             if lease.tag == tag:
                 try:
-                    lease.release()
+                    self.release(lease)
                 except LeaseError:  # another thread was faster: try the next
                     continue
                 return
@@ -713,6 +748,7 @@ class Driver:
         """Hand each action to the thread that has to act. Under the lock."""
         for action in actions:
             self._observed(action)
+            self._counters.observed(action)
             if not isinstance(action, Reject):
                 self._changed(action.device)
             if isinstance(action, StartUnload):
@@ -725,9 +761,9 @@ class Driver:
 
     def wait_until(self, holds: Callable[[], bool], timeout_s: float | None) -> bool:
         """Wait until something holds of the scheduler's state, at most so long."""
-        if self.gate.inside:
+        if self.gate.inside():
             return holds()
-        with self.gate.changed:
+        with self.gate:
             return self.gate.changed.wait_for(holds, timeout_s)
 
 

@@ -3,7 +3,7 @@
 A garbage collection or a signal handler can run any Python code at any moment, also in a thread
 that is just inside. A lease that is released there (a generator that nobody consumed to its end)
 must neither wait for its own thread for ever nor change the scheduler in the middle of an event: it
-is put off until the thread inside leaves.
+is put off until the thread inside has left.
 """
 
 from __future__ import annotations
@@ -19,40 +19,55 @@ class Gate:
     """A re-entrant lock with a list of what to do when it is free.
 
     Attributes:
+        lock: the lock itself, for who calls ``settle`` after it: a ``with`` over a lock is faster
+            than one over Python code, and no interrupt can come between.
+        inside: says whether the calling thread is inside already.
+        left: what is to be done once the thread inside has left: what was put off, as a function
+            and True where it has to be done inside.
         changed: a condition over the lock, notified after every event.
+        due_sooner: a condition over the lock, notified when something may be due sooner.
     """
 
     def __init__(self) -> None:
         lock: Any = threading.RLock()
-        self._lock = lock
+        self.lock = lock
         # As threading.Condition asks it.
-        self._is_owned: Callable[[], bool] = lock._is_owned  # noqa: SLF001
-        self.changed = threading.Condition(self._lock)
-        self.due_sooner = threading.Condition(self._lock)
-        self._depth = 0
-        self._put_off: deque[Callable[[], None]] = deque()
-        self._afterwards: deque[Callable[[], None]] = deque()
-
-    @property
-    def inside(self) -> bool:
-        """Whether the calling thread is inside already."""
-        return self._is_owned()
+        self.inside: Callable[[], bool] = lock._is_owned  # noqa: SLF001
+        self.changed = threading.Condition(lock)
+        self.due_sooner = threading.Condition(lock)
+        self.left: deque[tuple[Callable[[], None], bool]] = deque()
 
     def run(self, event: Callable[[], None]) -> None:
         """Run something inside, now or, when called from within, as soon as the door is free."""
-        if self.inside:
-            self._put_off.append(event)
+        if self.inside():
+            self.left.append((event, True))
             return
         with self:
             event()
 
     def afterwards(self, action: Callable[[], None]) -> None:
         """Run something outside once the thread that is inside has left."""
-        self._afterwards.append(action)
+        self.left.append((action, False))
+
+    def settle(self) -> None:
+        """Do what has to be done once this thread has left; nothing where it is still inside.
+
+        A thread that waits for a condition of this lock is not inside meanwhile: whoever comes and
+        goes then does not leave its things to it.
+        """
+        while self.left and not self.inside():
+            try:
+                action, within = self.left.popleft()
+            except IndexError:  # another thread was faster
+                return
+            if within:
+                with self.lock:
+                    action()
+            else:
+                action()
 
     def __enter__(self) -> Self:
-        self._lock.acquire()
-        self._depth += 1
+        self.lock.acquire()
         return self
 
     def __exit__(
@@ -61,24 +76,6 @@ class Gate:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
-            if self._depth == 1:
-                while self._put_off:
-                    self._put_off.popleft()()
-        finally:
-            self._depth -= 1
-            left = self._depth == 0
-            self._lock.release()
-        if left:
-            while self._afterwards:
-                try:
-                    action = self._afterwards.popleft()
-                except IndexError:
-                    break
-                action()
-            if self._put_off:
-                self.run(_nothing)
-
-
-def _nothing() -> None:
-    """Only pass through the door, which does what was put off."""
+        self.lock.release()
+        if self.left:
+            self.settle()

@@ -88,9 +88,8 @@ class _Job:
 
 @dataclass(slots=True)
 class _Device:
-    """One device's generation, its open window, and its copies in processes of their own."""
+    """One device's open window, and its copies in processes of their own."""
 
-    generation: int = 0
     window: int = -1
     loaded: dict[str, int] = field(default_factory=dict[str, int])
     active: dict[str, int] = field(default_factory=dict[str, int])
@@ -115,6 +114,9 @@ class UseLearner:
     ) -> None:
         self._estimator = estimator
         self._devices = [_Device() for _ in range(devices)]
+        # Counted up by the driver, under the manager's lock, by everything that is granted,
+        # released, loaded or unloaded on a device, or is about to be.
+        self.generations = [0] * devices
         self._pid = os.getpid() if pid is None else pid
         # Others' memory differs from device to device, costs do not: one regression for each.
         self._regressions = [
@@ -136,11 +138,11 @@ class UseLearner:
 
     def changed(self, device: int) -> None:
         """Note that something was granted, released, loaded or unloaded, or is about to be."""
-        self._devices[device].generation += 1
+        self.generations[device] += 1
 
     def mark(self, device: int, now_ns: int) -> Mark:
         """Return the moment before a reading begins."""
-        return Mark(self._devices[device].generation, now_ns)
+        return Mark(self.generations[device], now_ns)
 
     def reading(
         self, device: int, reading: MemoryReading, configuration: Configuration, mark: Mark
@@ -154,7 +156,8 @@ class UseLearner:
             mark: taken before the reading was begun.
         """
         state = self._devices[device]
-        if mark.generation != state.generation or reading.at_ns < mark.at_ns:
+        generation = self.generations[device]
+        if mark.generation != generation or reading.at_ns < mark.at_ns:
             return
         self._note_own(state, configuration.own)
         if not configuration.at_rest:
@@ -163,9 +166,9 @@ class UseLearner:
         used_bytes = self._used(state, reading, configuration, alone=not loaded)
         if used_bytes is None:
             return
-        if state.window != state.generation:
+        if state.window != generation:
             self._close(device)
-            state.window, state.readings, state.peak_bytes = state.generation, 0, 0
+            state.window, state.readings, state.peak_bytes = generation, 0, 0
             state.loaded, state.active, state.closed = loaded, active, False
         state.readings += 1
         state.peak_bytes = max(state.peak_bytes, used_bytes)

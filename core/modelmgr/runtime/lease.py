@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import TracebackType
 from typing import Any, NoReturn, Protocol
 
@@ -31,8 +32,6 @@ class Lease:
         copy: the copy's number, never used again after it.
         serial: what fences this lease within its manager's life.
         hit: the copy had been loaded before.
-        holder: the name of the thread that acquired it.
-        holder_ident: that thread's identifier.
         instance: what the loader returned.
         exhausted: its body ran out of memory, and its copy went.
     """
@@ -40,12 +39,11 @@ class Lease:
     __slots__ = (
         "_keeper",
         "_over",
+        "_thread",
         "copy",
         "device",
         "exhausted",
         "hit",
-        "holder",
-        "holder_ident",
         "instance",
         "serial",
         "tag",
@@ -59,8 +57,7 @@ class Lease:
         copy: int,
         serial: int,
         hit: bool,
-        holder: str,
-        holder_ident: int,
+        thread: threading.Thread,
         instance: Any,  # noqa: ANN401 - whatever the caller's loader returned
     ) -> None:
         self._keeper = keeper
@@ -69,11 +66,20 @@ class Lease:
         self.copy = copy
         self.serial = serial
         self.hit = hit
-        self.holder = holder
-        self.holder_ident = holder_ident
+        self._thread = thread
         self.instance: Any = instance
         self.exhausted = False
         self._over = False
+
+    @property
+    def holder(self) -> str:
+        """The name of the thread that acquired it."""
+        return self._thread.name
+
+    @property
+    def holder_ident(self) -> int:
+        """That thread's identifier."""
+        return self._thread.ident or 0
 
     @property
     def over(self) -> bool:

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -28,6 +29,7 @@ from modelmgr.records.devices import DeviceDescription
 from modelmgr.runtime.arguments import as_seconds, check_not_negative, check_positive, check_types
 from modelmgr.runtime.cost_keeping import CostKeeper
 from modelmgr.runtime.costs import CostsInput, preloaded_costs
+from modelmgr.runtime.counters import ManagerCounters
 from modelmgr.runtime.driver import Driver, Loader
 from modelmgr.runtime.learned_costs import learned_costs
 from modelmgr.runtime.learning import UseLearner
@@ -80,6 +82,8 @@ class ModelManager:
         max_bypass: how often a waiting request may be passed over.
         max_model_copies: most copies of one model; None for no ceiling.
         unload: what to do with an instance that goes; by default its ``close()`` where it has one.
+        learn_in_use: read the devices every ``poll_interval`` as long as a model is in use, to
+            learn from it; without it they are read only while somebody waits.
 
     Raises:
         UsageError: arguments that contradict each other or are out of range.
@@ -108,6 +112,7 @@ class ModelManager:
         max_bypass: int = 8,
         max_model_copies: int | None = None,
         unload: Callable[[Any], None] | None = None,
+        learn_in_use: bool = True,
     ) -> None:
         check_positive("poll_interval", poll_interval)
         check_not_negative("eviction_cooldown_seconds", eviction_cooldown_seconds)
@@ -165,6 +170,7 @@ class ModelManager:
             [(d.name, d.total_bytes, d.limit_bytes) for d in descriptions], settings
         )
         self._learner = UseLearner(self.estimator, len(used))
+        self._counters = ManagerCounters()
         self._driver = Driver(
             scheduler,
             used,
@@ -173,6 +179,8 @@ class ModelManager:
             keeper=CostKeeper(scheduler, self.estimator),
             observed=self._observe,
             learner=self._learner,
+            learn_in_use=learn_in_use,
+            counters=self._counters,
         )
         for tag, cost in preloaded.items():
             self.estimator.set_initial_estimate(tag, cost.peak_bytes / MIB)
@@ -207,6 +215,12 @@ class ModelManager:
             UsageError: called from within a loader of this manager.
             BaseException: whatever the loader raised, unchanged.
         """
+        if timeout is _DEFAULT_TIMEOUT and worst_case_mb is None:
+            check_types(tag, priority)
+            # Nothing else is asked for, mostly, and a copy is there: the shortest way.
+            lease = self._driver.hit(tag)
+            if lease is not None:
+                return lease
         return self._acquire(
             tag, loader, timeout=timeout, priority=priority, worst_case_mb=worst_case_mb
         )
@@ -339,10 +353,17 @@ class ModelManager:
         with self._driver.gate:
             return self._driver.scheduler.plan_for(tag, ticket_num, time.monotonic_ns()) is not None
 
-    def evictions(self) -> tuple[Eviction, ...]:
-        """Return the evictions so far, explained, oldest first (the last 100,000)."""
+    def evictions(self, last: int | None = None) -> tuple[Eviction, ...]:
+        """Return the evictions so far, explained, oldest first (the last 100,000).
+
+        Args:
+            last: only so many, the newest; None for all.
+        """
         with self._driver.gate:
-            return tuple(self._evictions)
+            if last is None:
+                return tuple(self._evictions)
+            newest = tuple(islice(reversed(self._evictions), last))
+        return newest[::-1]
 
     def learned(
         self, database: CostDatabase | None = None, *, machine: MachineInfo | None = None
@@ -365,7 +386,12 @@ class ModelManager:
     def snapshot(self) -> ManagerSnapshot:
         """Return what is loaded, held, queued and reserved at this moment; immutable."""
         with self._driver.gate:
-            return take_snapshot(self._driver.scheduler, self._driver.loaded, time.monotonic_ns())
+            return take_snapshot(
+                self._driver.scheduler,
+                self._driver.loaded,
+                time.monotonic_ns(),
+                totals=self._counters.totals(),
+            )
 
     # Orders ----------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from modelmgr.runtime.counters import ManagerTotals
 from modelmgr.runtime.loaded import Loaded
 from modelmgr.scheduling.copies import Copy, Device
 from modelmgr.scheduling.scheduler import Scheduler
@@ -71,16 +72,17 @@ class TicketSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class ManagerSnapshot:
-    """The whole manager at one moment."""
+    """The whole manager at one moment; ``totals`` is what happened until then."""
 
     devices: tuple[DeviceSnapshot, ...]
     copies: tuple[CopySnapshot, ...]
     queue: tuple[TicketSnapshot, ...]
     closed: bool
+    totals: ManagerTotals
 
 
 def take_snapshot(
-    scheduler: Scheduler, loaded: Mapping[int, Loaded], now_ns: int
+    scheduler: Scheduler, loaded: Mapping[int, Loaded], now_ns: int, *, totals: ManagerTotals
 ) -> ManagerSnapshot:
     """Return what a scheduler and its loaded copies look like now. The caller holds the lock."""
     return ManagerSnapshot(
@@ -101,6 +103,7 @@ def take_snapshot(
             for ticket in [*scheduler.committed_tickets.values(), *scheduler.queue]
         ),
         closed=scheduler.closed,
+        totals=totals,
     )
 
 

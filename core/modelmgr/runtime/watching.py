@@ -40,6 +40,7 @@ class DeviceWatch:
         lose: is told of a copy whose process was seen to be gone.
         poll_interval_s: seconds between readings.
         learner: learns from readings what models cost in use.
+        learn_in_use: read as long as a model is in use.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class DeviceWatch:
         lose: Callable[[int], None],
         poll_interval_s: float,
         learner: UseLearner,
+        learn_in_use: bool,
     ) -> None:
         self._scheduler = scheduler
         self._readers = readers
@@ -63,7 +65,9 @@ class DeviceWatch:
         self._poll_interval_s = poll_interval_s
         self._learner = learner
         # A stated size is never read: there is nothing to be learned from it.
-        self._learns = any(reader.description.kind not in NEVER_READ for reader in readers)
+        self._learns = learn_in_use and any(
+            reader.description.kind not in NEVER_READ for reader in readers
+        )
         self._thread: threading.Thread | None = None
 
     @property

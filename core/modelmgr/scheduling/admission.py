@@ -219,7 +219,7 @@ class Admission:
             if device.isolating is not None or self.barred(device, ticket):
                 continue
             more = device.ledger.activation_bytes(copy.number)
-            plan = self._victims.cover(device, more, now_ns, spare=copy)
+            plan = self._victims.cover(device, ticket, more, now_ns, spare=copy)
             if plan is not None:
                 victims, candidates, values = plan
                 return Plan(device, more, victims, candidates, values, idle=copy)
@@ -303,7 +303,7 @@ class Admission:
             return Plan(max(fitting, key=lambda device: device.ledger.room_bytes()), need)
         best: Plan | None = None
         for device in open_devices:
-            found = self._victims.cover(device, need, now_ns, more=more)
+            found = self._victims.cover(device, ticket, need, now_ns, more=more)
             if found is None:
                 continue
             plan = Plan(device, need, *found)
@@ -355,7 +355,12 @@ class Admission:
                 _holding(device) and not self._only_pinned_held(device, ticket)
             ):
                 continue
-            candidates = self._victims.candidates(device, now_ns)
+            if any(
+                copy.state is CopyState.IDLE and self._victims.is_promised(copy, ticket)
+                for copy in device.copies.values()
+            ):
+                continue
+            candidates = self._victims.candidates(device, ticket, now_ns)
             values = self._policy.values(candidates, now_ns)
             victims = tuple(device.copies[candidate.copy] for candidate in candidates)
             freed = sum(candidate.size_bytes for candidate in candidates)

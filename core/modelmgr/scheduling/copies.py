@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from modelmgr.scheduling.ledger import Ledger
-from modelmgr.scheduling.states import FREE, HELD, LOADED, STAYING, CopyEvent, CopyState, after
+from modelmgr.scheduling.states import HELD, LOADED, MOVES, CopyEvent, CopyState, after
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,15 +158,15 @@ class Copy:
 
     def take(self, event: CopyEvent) -> None:
         """Move along the state table."""
-        model, before = self.model, self.state
-        self.state = state = after(before, event)
+        move = MOVES[self.state].get(event)
+        if move is None:
+            after(self.state, event)  # raises
+            return
+        self.state, free, staying = move
+        model = self.model
         model.changes += 1
-        if before in FREE:
-            model.free -= 1
-        if state in FREE:
-            model.free += 1
-        elif before in STAYING and state not in STAYING:
-            model.staying -= 1
+        model.free += free
+        model.staying += staying
 
 
 class Device:

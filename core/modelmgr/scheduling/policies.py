@@ -25,6 +25,8 @@ from typing import NamedTuple, Protocol
 from modelmgr.errors import UsageError
 from modelmgr.scheduling.covering import cheapest_cover, first_that_suffice, without_needless
 
+_exp = math.exp
+
 
 class IdleCopy(NamedTuple):
     """What a policy may know of a copy that could go.
@@ -229,8 +231,12 @@ class QueueValue:
 
     def requested(self, tag: str, now_ns: int) -> None:
         """Count the arrival in the model's decayed rate."""
-        weight, at_ns = self._rate.get(tag, (0.0, now_ns))
-        self._rate[tag] = (weight * math.exp(-(now_ns - at_ns) / self._DECAY_NS) + 1.0, now_ns)
+        rates = self._rate
+        if tag in rates:
+            weight, at_ns = rates[tag]
+            rates[tag] = (weight * _exp((at_ns - now_ns) / self._DECAY_NS) + 1.0, now_ns)
+        else:
+            rates[tag] = (1.0, now_ns)
 
     def used(self, copy: int, tag: str, device: int) -> None:
         """Arrivals are counted, not uses."""

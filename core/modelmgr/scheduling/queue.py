@@ -20,7 +20,7 @@ The queue decides nothing; it keeps order, counts, and answers who is first for 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 
 class QueueTicket:
@@ -179,13 +179,18 @@ class _Line:
 
 
 class TicketQueue:
-    """The tickets that wait, by order and by model. Committed tickets are not in it."""
+    """The tickets that wait, by order and by model. Committed tickets are not in it.
 
-    __slots__ = ("_by_num", "_heads", "_keys", "_lines", "_max_bypass", "_urgent")
+    Attributes:
+        tickets: all of them by number, to look at.
+    """
+
+    __slots__ = ("_by_num", "_heads", "_keys", "_lines", "_max_bypass", "_urgent", "tickets")
 
     def __init__(self, max_bypass: int) -> None:
         self._max_bypass = max_bypass
         self._by_num: dict[int, Ticket] = {}
+        self.tickets: Mapping[int, Ticket] = self._by_num
         self._lines: dict[str, _Line] = {}
         self._keys: list[_Key] = []
         self._urgent: list[int] = []

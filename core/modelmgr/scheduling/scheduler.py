@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from modelmgr.errors import LeaseError, UsageError
 from modelmgr.scheduling.actions import (
@@ -41,6 +42,8 @@ from modelmgr.scheduling.queue import Ticket, TicketQueue
 from modelmgr.scheduling.settings import SchedulerSettings
 from modelmgr.scheduling.states import LOADED, CopyEvent, CopyState
 
+# Makes a Grant of its fields; a NamedTuple's own constructor takes twice as long.
+_new = tuple.__new__
 # Built-in policies that keep nothing of what they are told: a hit need not tell them.
 _DEAF_TO_REQUESTS = (Lru, Gdsf, DemandTiers)
 _DEAF_TO_USE = (Lru, DemandTiers, QueueValue)
@@ -200,12 +203,14 @@ class Scheduler:
         device is being kept for anybody.
         """
         model = self.models.get(tag)
-        if model is None or self.closed or len(self.queue):
+        if model is None or self.closed or self.queue.tickets:
             return None
         copy = self._admission.free_copy(model)
         if copy is None:
             return None
-        self._begin(now_ns)
+        if now_ns > self._now_ns:  # noqa: PLR1730 - as _begin
+            self._now_ns = now_ns
+        self._event_serial += 1
         self._last_ticket += 1
         for requested in self._on_request:
             requested(tag, self._now_ns)
@@ -223,19 +228,22 @@ class Scheduler:
     def release(self, number: int, lease: int, now_ns: int) -> list[Action]:
         """Give a copy back; LeaseError where the lease is not the one in force."""
         copy = self.copies.get(number)
-        if copy is None or not copy.held or copy.lease != lease:
+        # Who is not held has no lease.
+        if copy is None or copy.lease != lease:
             raise LeaseError(
                 f"lease {lease} of copy {number} is not in force: it was released before, belongs "
                 "to somebody else, or its copy is gone"
             )
-        self._begin(now_ns)
+        if now_ns > self._now_ns:  # noqa: PLR1730 - as _begin
+            self._now_ns = now_ns
+        self._event_serial += 1
         copy.model.saw_hold(self._now_ns - copy.granted_ns)
         draining = copy.state is CopyState.DRAINING
         copy.take(CopyEvent.RELEASED)
         self._let_go(copy)
         if draining:
             self._order_unload(copy, copy.condemned_for or "reset", None)
-        elif not self._claiming and not len(self.queue):
+        elif not self._claiming and not self.queue.tickets:
             return []  # nobody could take what has come free
         return self._finish()
 
@@ -559,10 +567,14 @@ class Scheduler:
             ticket.wake_pays = pays
             heapq.heappush(self._wakes, (wake_ns, ticket.ticket_num))
 
-    def _count_passed_over(self, served: Ticket, device: Device) -> None:
-        """Count one against every earlier ticket that lost something to the one that is served."""
+    def _count_passed_over(self, served: Ticket, device: Device, evicted: AbstractSet[str]) -> None:
+        """Count one against every earlier ticket that lost something to the one that is served.
+
+        That is room on the device, a copy of its own model, or one that is evicted.
+        """
         for tag in self.queue.older_tags(served.ticket_num):
-            if tag == served.tag or self._admission.may_lose(device, self.models[tag]):
+            lost = tag == served.tag or tag in evicted
+            if lost or self._admission.may_lose(device, self.models[tag]):
                 self.queue.count_passed_over(tag, served.ticket_num)
 
     def _keep_a_device(self, ticket: Ticket) -> None:
@@ -584,7 +596,7 @@ class Scheduler:
     def _commit(self, ticket: Ticket, plan: Plan) -> None:
         """Carry out a plan: evict its victims, then load or grant as soon as there is room."""
         self._leave_queue(ticket)
-        self._count_passed_over(ticket, plan.device)
+        self._count_passed_over(ticket, plan.device, {victim.tag for victim in plan.victims})
         self.committed_tickets[ticket.ticket_num] = ticket
         self._claiming[ticket.ticket_num] = ticket
         device = plan.device
@@ -701,7 +713,10 @@ class Scheduler:
         self.devices[device].ledger.set_active(number, True)
         for used in self._on_use:
             used(number, tag, device)
-        return Grant(self._last_action, ticket_num, tag, number, device, self._last_lease, hit)
+        # Grant(...), without the call of Python code that a named tuple's own constructor is.
+        return _new(
+            Grant, (self._last_action, ticket_num, tag, number, device, self._last_lease, hit)
+        )
 
     # Endings ---------------------------------------------------------------------------------
 

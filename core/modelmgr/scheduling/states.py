@@ -107,16 +107,25 @@ HELD = frozenset({_S.ACTIVE, _S.DRAINING})
 TERMINAL = frozenset({_S.GONE, _S.FAILED})
 
 
-# The same table by state, so that a move makes no pair.
-_ROWS: dict[CopyState, dict[CopyEvent, CopyState]] = {
-    state: {event: to for (of, event), to in TRANSITIONS.items() if of is state}
+# The same table by state, so that a move makes no pair, with what the move changes of how many of
+# the model's copies are free and how many stay: every grant and every release asks.
+MOVES: dict[CopyState, dict[CopyEvent, tuple[CopyState, int, int]]] = {
+    state: {
+        event: (
+            to,
+            (to in FREE) - (state in FREE),
+            -1 if state in STAYING and to not in STAYING else 0,
+        )
+        for (of, event), to in TRANSITIONS.items()
+        if of is state
+    }
     for state in CopyState
 }
 
 
 def after(state: CopyState, event: CopyEvent) -> CopyState:
     """Return the state that follows; raise InvalidTransitionError for a refused pair."""
-    follows = _ROWS[state].get(event)
-    if follows is None:
+    move = MOVES[state].get(event)
+    if move is None:
         raise InvalidTransitionError(f"a copy that is {state.value} cannot take {event.value}")
-    return follows
+    return move[0]

@@ -2,15 +2,17 @@
 
 What a policy may choose from is decided here, so that no policy can break a promise: only idle
 copies that nobody is about to get and whose model is not pinned; for a request that wants one
-*more* copy of its model, only what is above its floor and has cooled down. A policy that raises is
-passed over for ``lru``.
+*more* copy of its model, only what is above its floor and has cooled down. For a policy that
+raises, or whose answer is no set of candidates that suffices, ``lru`` answers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from modelmgr.scheduling.copies import Copy, Device
 from modelmgr.scheduling.policies import EvictionPolicy, IdleCopy, Lru
-from modelmgr.scheduling.queue import TicketQueue
+from modelmgr.scheduling.queue import Ticket, TicketQueue
 from modelmgr.scheduling.states import CopyState
 
 Cover = tuple[tuple[Copy, ...], tuple[IdleCopy, ...], tuple[float, ...]]
@@ -32,12 +34,19 @@ class Victims:
         self._cooldown_ns = cooldown_ns
 
     def candidates(
-        self, device: Device, now_ns: int, *, more: bool = False, spare: Copy | None = None
+        self,
+        device: Device,
+        ticket: Ticket,
+        now_ns: int,
+        *,
+        more: bool = False,
+        spare: Copy | None = None,
     ) -> list[IdleCopy]:
         """Return the idle copies that may go, as the policy sees them.
 
         Args:
             device: whose copies.
+            ticket: whom the room is for.
             now_ns: the present.
             more: the room is for one more copy of a model that has some: floors hold.
             spare: a copy that must stay.
@@ -50,7 +59,7 @@ class Victims:
             model = copy.model
             if copy.state is not CopyState.IDLE or copy.ticket is not None or model.pinned:
                 continue
-            if copy is spare:
+            if copy is spare or (waiting and self.is_promised(copy, ticket)):
                 continue
             if len(model.copies) == 1:
                 rank = loaded = 1
@@ -80,9 +89,15 @@ class Victims:
             )
         return found
 
+    def is_promised(self, copy: Copy, ticket: Ticket) -> bool:
+        """Say whether an earlier, urgent ticket waits for room to run a copy."""
+        first = self._queue.first(copy.model.tag)
+        return first is not None and first.urgent and first.ticket_num < ticket.ticket_num
+
     def cover(
         self,
         device: Device,
+        ticket: Ticket,
         need_bytes: int,
         now_ns: int,
         *,
@@ -96,21 +111,35 @@ class Victims:
         missing = need_bytes - device.ledger.expected_room_bytes()
         if missing > device.ledger.evictable_bytes:
             return None
-        candidates = self.candidates(device, now_ns, more=more, spare=spare)
+        candidates = self.candidates(device, ticket, now_ns, more=more, spare=spare)
         if sum([candidate.size_bytes for candidate in candidates]) < missing:
             return None
-        try:
-            values = self._policy.values(candidates, now_ns)
-            chosen = self._policy.choose(candidates, values, missing) if missing > 0 else ()
-        except Exception:  # noqa: BLE001 - a policy of the user's must not break the scheduler
-            values = self._fallback.values(candidates, now_ns)
-            chosen = self._fallback.choose(candidates, values, missing)
-        if chosen is None or len(set(chosen)) != len(chosen):
-            return None
-        if sum(candidates[i].size_bytes for i in chosen) < missing:
+        values, chosen = self._asked(self._policy, candidates, missing, now_ns)
+        if chosen is None:
+            values, chosen = self._asked(self._fallback, candidates, missing, now_ns)
+        if values is None or chosen is None:
             return None
         victims = tuple(device.copies[candidates[i].copy] for i in chosen)
         return victims, tuple(candidates), tuple(values)
+
+    @staticmethod
+    def _asked(
+        policy: EvictionPolicy, candidates: Sequence[IdleCopy], missing: int, now_ns: int
+    ) -> tuple[Sequence[float] | None, Sequence[int] | None]:
+        """Return a policy's values and choice, None where it fails or its answer is none."""
+        try:
+            values = policy.values(candidates, now_ns)
+            chosen = policy.choose(candidates, values, missing) if missing > 0 else ()
+            if chosen is None or len(values) != len(candidates):
+                return None, None
+            different = set(chosen)
+            if len(different) != len(chosen) or not different <= set(range(len(candidates))):
+                return None, None
+            if sum([candidates[i].size_bytes for i in chosen]) < missing:
+                return None, None
+        except Exception:  # noqa: BLE001 - a policy of the user's must not break the scheduler
+            return None, None
+        return values, chosen
 
 
 def _rank(copy: Copy) -> int:

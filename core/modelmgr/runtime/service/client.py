@@ -198,9 +198,13 @@ class RemoteManager:
         request = messages.AskSpawn(tag=tag, ticket_num=ticket_num)
         return self._link.ask(request, messages.Answer).holds
 
-    def evictions(self) -> tuple[Eviction, ...]:
-        """Return the evictions so far, explained, oldest first (the last 100,000)."""
-        return self._link.ask(messages.ListEvictions(), messages.Evictions).evictions
+    def evictions(self, last: int | None = None) -> tuple[Eviction, ...]:
+        """Return the evictions so far, explained, oldest first (the last 100,000).
+
+        Args:
+            last: only so many, the newest; None for all.
+        """
+        return self._link.ask(messages.ListEvictions(last=last), messages.Evictions).evictions
 
     def snapshot(self) -> ManagerSnapshot:
         """Return what is loaded, held, queued and reserved at this moment; immutable."""

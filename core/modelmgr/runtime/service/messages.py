@@ -142,7 +142,9 @@ class TakeSnapshot(_Message, frozen=True, kw_only=True, tag=True, forbid_unknown
 
 
 class ListEvictions(_Message, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
-    """Tell what was evicted, and why."""
+    """Tell what was evicted, and why; only the ``last`` so many where that is said."""
+
+    last: Count | None = None
 
 
 class Reset(_Message, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):

@@ -279,8 +279,9 @@ class Desk:
     def _take_snapshot(self, _: messages.TakeSnapshot, __: Parcel) -> Answered:
         return messages.Snapshot(snapshot=self._service.manager.snapshot()), _NO_BUFFERS
 
-    def _list_evictions(self, _: messages.ListEvictions, __: Parcel) -> Answered:
-        return messages.Evictions(evictions=self._service.manager.evictions()), _NO_BUFFERS
+    def _list_evictions(self, request: messages.ListEvictions, _: Parcel) -> Answered:
+        evictions = self._service.manager.evictions(request.last)
+        return messages.Evictions(evictions=evictions), _NO_BUFFERS
 
     def _reset(self, _: messages.Reset, __: Parcel) -> Answered:
         self._service.manager.force_reset()

@@ -60,7 +60,7 @@ class ServiceServer:
         accept_specs: whether clients may describe further models. A ``target`` is only ever taken
             when the list names it.
         wait_timeout_s: how long a request waits that does not say it; None never ends.
-        device: where models load, ``cpu`` or ``cuda:N``.
+        device: where models load, ``cpu`` or ``cuda:N``; None for where the manager places them.
         seed: of random weights.
         budget_bytes: what one model may take above its framework, None for no limit.
         load_timeout_s: how long a load may take, None for no limit.
@@ -83,7 +83,7 @@ class ServiceServer:
         models: Mapping[str, ModelSpec] | None = None,
         accept_specs: bool = False,
         wait_timeout_s: float | None = 300.0,
-        device: str = "cpu",
+        device: str | None = None,
         seed: int = 0,
         budget_bytes: int | None = None,
         load_timeout_s: float | None = None,

@@ -11,9 +11,11 @@ import threading
 from collections.abc import Mapping
 
 from modelmgr.errors import WorkerError
+from modelmgr.records.devices import DeviceDescription
 from modelmgr.runtime.driver import Driver
 from modelmgr.runtime.lease import Lease
 from modelmgr.workers.launcher import WorkerLauncher
+from modelmgr.workers.placement import place
 from modelmgr.workers.worker import Worker
 from modelmgr.workload.model_spec import ModelSpec
 
@@ -25,7 +27,7 @@ class WorkerSettings:
         self,
         launcher: WorkerLauncher,
         *,
-        device: str = "cpu",
+        device: str | None = None,
         seed: int = 0,
         budget_bytes: int | None = None,
         load_timeout_s: float | None = None,
@@ -38,14 +40,14 @@ class WorkerSettings:
         self.load_timeout_s = load_timeout_s
         self.env = env
 
-    def start(self, spec: ModelSpec) -> Worker:
-        """Start a worker for a model; nothing is loaded yet."""
+    def start(self, spec: ModelSpec, placed: DeviceDescription | None) -> Worker:
+        """Start a worker for a model where its copy was placed; nothing is loaded yet."""
+        device, env = self.device or "cpu", dict(self.env or {})
+        if self.device is None and placed is not None:
+            placement = place(placed)
+            device, env = placement.device, env | placement.env
         return self.launcher.start(
-            spec,
-            device=self.device,
-            seed=self.seed,
-            budget_bytes=self.budget_bytes,
-            env=self.env,
+            spec, device=device, seed=self.seed, budget_bytes=self.budget_bytes, env=env
         )
 
 
@@ -68,6 +70,7 @@ class PendingRequest:
         self._ticket: int | None = None
         self._loading: Worker | None = None
         self._given_up = False
+        self._placed: DeviceDescription | None = None
         self.cancelled = False
 
     def acquire(
@@ -111,9 +114,14 @@ class PendingRequest:
             if worker is not None:
                 worker.kill()
 
+    def placed_on(self, device: DeviceDescription) -> PendingRequest:
+        """Note on which device the copy was placed; called by the manager before the load."""
+        self._placed = device
+        return self
+
     def __call__(self) -> Worker:
         """Load; called by the manager in the thread that acquires."""
-        worker = self._settings.start(self._spec)
+        worker = self._settings.start(self._spec, self._placed)
         try:
             with self._lock:
                 self._loading = worker

@@ -1,6 +1,6 @@
 """Clients and workers of a shared manager are killed at random for minutes; nothing may be lost.
 
-    python results/benchmarks/service_soak.py --seconds 300
+    python results/soak/service_soak.py --seconds 300
 
 Sixteen client processes with four threads each lease, call and release models of real memory in
 real worker processes, on the host's memory with a limit that holds a part of them. Meanwhile
@@ -388,7 +388,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--threads", type=int, default=4, help="of each client")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("results/service_soak.json"))
+    parser.add_argument("--out", type=Path, default=Path("results/soak/service_soak.json"))
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = Soak(str(Path(folder) / "manager.sock"), args).run()
