@@ -19,13 +19,15 @@ down slows both. Its interval is the bootstrap's, 95 %, over the rounds.
 * *release after configurations*: 20 models known, five of them loaded; so many different
   combinations were observed before, each once. The original is kept from solving while they are
   fed, as feeding would take it a day; its releases are timed as they are.
-* *stress*: eight threads, twelve models of 800 to 3,500 MB (2.6 times the device), loads of 10 to
-  50 ms, holds of 2 to 20 ms. A load is over capacity when the device's true use was above its size
-  as the load ended. With ``refresh does nothing`` the monitor shows only what its thread saw last.
+* *stress*: eight threads, twelve models of 800 to 3,500 MB (2.6 times the device), loads of 0.1 to
+  0.2 s, holds of 0.1 to 0.3 s. A load is over capacity when the device's true use was above its
+  size as the load ended. With ``refresh does nothing`` the monitor shows only what its thread saw
+  last.
 * *during a load*: a release of another model, and hits on a third, while a load of 2 s runs. The
   original serves none of them meanwhile, so that it has one hit a load.
 * *throughput*: threads that hit and release without pause: each its own copy, or any of eight
   models of which one copy is loaded at first (both may load more, and the device has room).
+* *memory*: what a hundred thousand hits and releases of ours leave allocated.
 
 Times are this machine's: only their ratios say something.
 """
@@ -45,11 +47,13 @@ import sys
 import tempfile
 import threading
 import time
+import tracemalloc
 import types
 import zipfile
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
@@ -206,16 +210,14 @@ class Original:
     def __init__(self, path: Path) -> None:
         self._module = load_original(path)
 
-    def make(
-        self, device: Device, sizes: Mapping[str, float], *, refreshes: bool = True
-    ) -> Manager:
+    def make(self, device: Device, sizes: Mapping[str, float], *, refreshes: bool = True) -> Any:  # noqa: ANN401 - a module loaded by path
         """Return a manager that knows what each model takes, MB."""
-        manager = self._module.ModelManager(
+        manager: Any = self._module.ModelManager(
             monitor=PolledMonitor(device, refreshes=refreshes), lock_timeout_seconds=1.0
         )
         for tag, size_mb in sizes.items():
             estimator_of(manager).set_initial_estimate(tag, size_mb)
-        return manager  # type: ignore[no-any-return]  # a module loaded by path
+        return manager
 
     def observe(self, manager: Any, readings: Sequence[tuple[dict[str, int], float]]) -> None:  # noqa: ANN401 - either
         """Let it observe configurations and their peaks, MB, without solving."""
@@ -231,7 +233,8 @@ Maker = Ours | Original
 
 def estimator_of(manager: Any) -> Any:  # noqa: ANN401 - the original's
     """Return the original's estimator, which has no public name."""
-    return vars(manager)["_estimator"]
+    estimator: Any = vars(manager)["_estimator"]
+    return estimator
 
 
 class _NoMetrics:
@@ -277,8 +280,8 @@ def load_original(path: Path) -> types.ModuleType:
 class Timed:
     """One contender's times in nanoseconds, all together and the median of each round."""
 
-    samples: list[int] = field(default_factory=list)
-    medians: list[float] = field(default_factory=list)
+    samples: list[int] = field(default_factory=list[int])
+    medians: list[float] = field(default_factory=list[float])
 
     def add_round(self, samples: list[int]) -> None:
         """Take one round's times."""
@@ -334,7 +337,7 @@ def warmed(maker: Maker, known: int, loaded: int) -> tuple[Any, list[str]]:
     sizes = {tag: 200.0 + 5.0 * number for number, tag in enumerate(tags)}
     manager = maker.make(device, sizes)
     for tag in tags[:loaded]:
-        instance = manager.acquire_model(tag, lambda size=sizes[tag]: device.load(size))
+        instance = manager.acquire_model(tag, partial(device.load, sizes[tag]))
         manager.release_model(tag, instance)
     return manager, tags[:loaded]
 
@@ -372,6 +375,22 @@ def measure_hits(makers: Sequence[Maker], rounds: int) -> list[dict[str, Any]]:
         rows.append({"known": known, **compare(timed)})
         close(manager for manager, _ in managers.values())
     return rows
+
+
+def measure_memory(hits: int) -> dict[str, int]:
+    """Return what so many hits of ours leave allocated, bytes; as many went before."""
+    manager, tags = warmed(Ours(), 100, 100)
+    found: list[int] = []
+    tracemalloc.start()
+    for _ in range(2):
+        for number in range(hits):
+            tag = tags[number % 100]
+            manager.release_model(tag, manager.acquire_model(tag, no_load))
+        gc.collect()
+        found.append(tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
+    manager.shutdown()
+    return {"hits": hits, "grown_bytes": found[1] - found[0]}
 
 
 def close(managers: Any) -> None:  # noqa: ANN401 - an iterable of either
@@ -435,7 +454,7 @@ def stress(maker: Maker, seconds: float, seed: int, *, refreshes: bool) -> dict[
         mine = random.Random(f"{seed}/{number}")  # noqa: S311 - seeded
         while time.monotonic() < ends:
             tag = mine.choice(list(sizes))
-            load_s, hold_s = mine.uniform(0.01, 0.05), mine.uniform(0.002, 0.02)
+            load_s, hold_s = mine.uniform(0.1, 0.2), mine.uniform(0.1, 0.3)
 
             def load(tag: str = tag, load_s: float = load_s) -> Instance:
                 time.sleep(load_s)
@@ -450,7 +469,7 @@ def stress(maker: Maker, seconds: float, seed: int, *, refreshes: bool) -> dict[
                 errors.append(f"{type(error).__name__}: {error}")
             served[number] += 1
 
-    run_threads([lambda number=number: work(number) for number in range(8)])
+    run_threads([partial(work, number) for number in range(8)])
     manager.shutdown()
     return {
         "manager": maker.name,
@@ -491,8 +510,8 @@ def beside_a_load(maker: Maker, load_s: float) -> tuple[int, list[int]]:
     """Return what a release and what hits took while another model was loaded, ns."""
     device = Device(10_000.0)
     manager = maker.make(device, {"held": 100.0, "hit": 200.0, "loading": 300.0})
-    held = manager.acquire_model("held", lambda: device.load(100.0))
-    manager.release_model("hit", manager.acquire_model("hit", lambda: device.load(200.0)))
+    held = manager.acquire_model("held", partial(device.load, 100.0))
+    manager.release_model("hit", manager.acquire_model("hit", partial(device.load, 200.0)))
     begun, ended = threading.Event(), threading.Event()
 
     def load() -> Instance:
@@ -555,14 +574,14 @@ def throughput(manager: Manager, tags: Sequence[Sequence[str]], device: Device, 
         served = 0
         while not stop.is_set():
             for tag in mine:
-                manager.release_model(tag, manager.acquire_model(tag, lambda: device.load(100.0)))
+                manager.release_model(tag, manager.acquire_model(tag, partial(device.load, 100.0)))
             served += len(mine)
         done[number] = served
 
     before = time.perf_counter()
     timer = threading.Timer(s, stop.set)
     timer.start()
-    run_threads([lambda number=number: work(number) for number in range(len(tags))])
+    run_threads([partial(work, number) for number in range(len(tags))])
     return sum(done) / (time.perf_counter() - before)
 
 
@@ -579,7 +598,7 @@ def measure_throughput(makers: Sequence[Maker], rounds: int, s: float) -> list[d
                 manager = maker.make(device, dict.fromkeys(models, 100.0))
                 copies = [1] * 8 if shared else [threads // 8] * 8
                 held = [
-                    (tag, manager.acquire_model(tag, lambda device=device: device.load(100.0)))
+                    (tag, manager.acquire_model(tag, partial(device.load, 100.0)))
                     for tag, count in zip(models, copies, strict=True)
                     for _ in range(count)
                 ]
@@ -647,10 +666,12 @@ def report(result: Mapping[str, Any]) -> str:
         "",
         f"`{result['command']}`",
         "",
-        f"modelmgr {result['version']}, {result['original'] or 'the original not measured'}; "
-        f"{machine['cpus']} cores ({machine['cpu']}), {machine['system']}, "
-        f"Python {machine['python']}, numpy {machine['numpy']}, scipy {machine['scipy']}; "
-        f"load average {machine['load_before']} before, {machine['load_after']} after.",
+        (
+            f"modelmgr {result['version']}, {result['original'] or 'the original not measured'}; "
+            f"{machine['cpus']} cores ({machine['cpu']}), {machine['system']}, "
+            f"Python {machine['python']}, numpy {machine['numpy']}, scipy {machine['scipy']}; "
+            f"load average {machine['load_before']} before, {machine['load_after']} after."
+        ),
         "",
         "| median / p99 | original | modelmgr | original over modelmgr (95 %) | target |",
         "|---|---|---|---|---|",
@@ -706,6 +727,11 @@ def report(result: Mapping[str, Any]) -> str:
             + f" | {show_ratio(row)} |"
             for row in result["throughput"]
         ],
+        "",
+        (
+            f"{result['memory']['hits']:,} hits and releases of modelmgr's left "
+            f"{result['memory']['grown_bytes']:,} bytes allocated."
+        ),
         "",
     ]
     return "\n".join(lines)
@@ -765,6 +791,7 @@ def main() -> None:
         "throughput": lambda: measure_throughput(makers, max(1, args.rounds // 3), 0.5),
         "beside_a_load": lambda: measure_beside_loads(makers, args.loads, args.load_seconds),
         "stress": lambda: measure_stress(makers, args.stress_seconds, args.stress_seeds),
+        "memory": lambda: measure_memory(100_000),
     }
     for name, measure in parts.items():
         before = time.perf_counter()
