@@ -43,10 +43,19 @@ class _Commands(LazyGroup):
             "modelmgr_cli.commands.simulate",
             "Run a scenario in virtual time, through the scheduler that runs in production.",
         ),
+        "run": (
+            "modelmgr_cli.commands.run",
+            "Run a scenario for real: worker processes, real memory, the wall clock.",
+        ),
         "certify": (
             "modelmgr_cli.commands.certify",
             "Check the certificate of an offline bound, without a solver.",
         ),
+        "serve": (
+            "modelmgr_cli.commands.serve",
+            "Share one manager between the processes of this machine.",
+        ),
+        "top": ("modelmgr_cli.commands.top", "Watch the shared manager."),
         "doctor": (
             "modelmgr_cli.commands.doctor",
             "Say what this machine has and what profile would do on it.",
