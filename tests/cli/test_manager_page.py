@@ -188,10 +188,11 @@ def test_nothing_that_a_client_names_steers_the_terminal() -> None:
     snapshot = replace(
         view.snapshot,
         copies=(replace(view.snapshot.copies[0], tag="evil\x1b[2J", holder="\x1b]0;x\x07"),),
-        queue=(replace(view.snapshot.queue[0], tag="evil\x9b2J"),),
+        queue=(replace(view.snapshot.queue[0], tag="evil\x9b2J\n\tof two lines"),),
     )
     text = "".join(_shown(replace(view, snapshot=snapshot), 100))
-    assert not any(mark in text for mark in "\x1b\x9b\x07")
+    assert not any(mark in text for mark in "\x1b\x9b\x07\t")
+    assert "evil\\x9b2J\\n\\tof two lines" in text
 
 
 def test_a_lost_server_and_one_that_stops_are_said_so() -> None:

@@ -12,8 +12,7 @@ from modelmgr.runtime.snapshot import DeviceSnapshot
 from modelmgr.units import format_bytes
 from modelmgr_cli.render import cells
 from modelmgr_cli.render.ages import brief
-from modelmgr_cli.render.packing import packed
-from modelmgr_cli.terminal import printable
+from modelmgr_cli.render.packing import one_line, packed
 
 _WIDEST_BAR = 72
 _NARROWEST_BAR = 16
@@ -35,7 +34,7 @@ def device_lines(device: DeviceSnapshot, width: int) -> list[Text]:
     lines = [_headline(device, width), *packed(_figures(device), width, indent=_NAME + 1)]
     if device.reading_failed is not None:
         words = f"! reading failed: {device.reading_failed}".split()
-        told = [Text(printable(word), style="red") for word in words]
+        told = [Text(one_line(word), style="red") for word in words]
         lines += packed(told, width, indent=_NAME + 1, gap=1)
     return lines
 
@@ -47,7 +46,7 @@ def _headline(device: DeviceSnapshot, width: int) -> Text:
         f"{cells.percent(share)} %"
     )
     line = Text()
-    line.append(f"{printable(device.name):<{_NAME}} ", style="bold")
+    line.append(f"{one_line(device.name):<{_NAME}} ", style="bold")
     room = width - len(line.plain) - len(figures)
     if room >= _NARROWEST_BAR:
         line.append_text(_bar(device, min(room, _WIDEST_BAR)))
@@ -86,7 +85,7 @@ def _figures(device: DeviceSnapshot) -> list[Text]:
         used = f" used {format_bytes(device.used_bytes)} "
         figures.append(Text.assemble((_READ, "bold"), used, age))
     if device.isolating is not None:
-        figures.append(Text(f"measuring {printable(device.isolating)}", style="yellow"))
+        figures.append(Text(f"measuring {one_line(device.isolating)}", style="yellow"))
     return figures
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from rich.text import Text
 
 from modelmgr.records.costs import Eviction
 from modelmgr.units import format_bytes
 from modelmgr_cli.render.ages import brief
-from modelmgr_cli.render.packing import packed
-from modelmgr_cli.terminal import printable
+from modelmgr_cli.render.packing import one_line, packed
 
 _WHEN = 15
 
@@ -24,37 +23,39 @@ def eviction_lines(eviction: Eviction, now_ns: int, width: int) -> list[Text]:
         width: columns that there are.
     """
     when = f"{brief(max(0, now_ns - eviction.at_ns))} ago"
-    name = (printable(eviction.tag), "bold")
+    name = (one_line(eviction.tag), "bold")
     what = [Text.assemble(name, f" (copy {eviction.copy})")]
-    what.append(Text(f"left {printable(eviction.device)}"))
+    what.append(Text(f"left {one_line(eviction.device)}"))
     if eviction.requested_by is not None:
-        what.append(Text.assemble("for ", (printable(eviction.requested_by), "bold")))
+        what.append(Text.assemble("for ", (one_line(eviction.requested_by), "bold")))
     what[-1].append(":")
     what.append(Text(f"{eviction.reason}, {format_bytes(eviction.freed_bytes)}"))
     first, *others = packed(what, width, indent=_WHEN, gap=1)
     first = Text.assemble((f"{when:<{_WHEN}}", "dim"), first[_WHEN:])
-    why = (Text(f"{part};", style="dim") for part in _explanation(eviction))
-    lines = packed(why, width, indent=_WHEN, gap=1)
-    for last in lines[-1:]:
-        last.right_crop(1)
-    return [first, *others, *lines]
+    why = [Text(piece, style="dim") for piece in _explanation(eviction)]
+    return [first, *others, *packed(why, width, indent=_WHEN, gap=1)]
 
 
-def _explanation(eviction: Eviction) -> Iterator[str]:
-    """Yield what was chosen, of how many, and what each other policy would have taken."""
+def _explanation(eviction: Eviction) -> list[str]:
+    """Return what was chosen, of how many, and what each other policy would have taken.
+
+    In pieces, between which a line may be broken.
+    """
     if not eviction.candidates:
-        return  # a copy that had to go: there was nothing to choose
+        return []  # a copy that had to go: there was nothing to choose
     tags = {candidate.copy: candidate.tag for candidate in eviction.candidates}
 
-    def names(copies: Sequence[int]) -> str:
-        told = (f"{tags.get(copy, eviction.tag)} {copy}" for copy in sorted(copies))
-        return printable(" + ".join(told)) or "nothing"
+    def names(copies: Sequence[int]) -> list[str]:
+        told = [f"{one_line(tags.get(copy, eviction.tag))} {copy}" for copy in copies]
+        return [*(f"{name} +" for name in told[:-1]), *told[-1:]] or ["nothing"]
 
-    yield f"chosen of {len(eviction.candidates)}: {names(eviction.chosen)}"
-    chosen = sorted(eviction.chosen)
+    chosen = tuple(sorted(eviction.chosen))
     others: dict[tuple[int, ...], list[str]] = {}
     for policy, copies in eviction.instead.items():
         others.setdefault(tuple(sorted(copies)), []).append(policy)
+    pieces = [f"chosen of {len(eviction.candidates)}:", *names(chosen)]
     for copies, policies in others.items():
-        would = "the same" if list(copies) == chosen else names(copies)
-        yield f"{', '.join(policies)}: {would}"
+        pieces[-1] += ";"
+        pieces.append(f"{', '.join(policies)}:")
+        pieces += ["the same"] if copies == chosen else names(copies)
+    return pieces

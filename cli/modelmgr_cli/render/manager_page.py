@@ -20,9 +20,9 @@ from modelmgr_cli.render import cells
 from modelmgr_cli.render.ages import brief
 from modelmgr_cli.render.device_bars import device_lines
 from modelmgr_cli.render.eviction_lines import eviction_lines
+from modelmgr_cli.render.packing import one_line
 from modelmgr_cli.render.rates import Activity, since_start
 from modelmgr_cli.render.rows import Rows
-from modelmgr_cli.terminal import printable
 
 _HEAD = 2  # the lines of a table above its rows
 _LEAST_ROWS = 3
@@ -97,7 +97,7 @@ def _heading(view: ManagerView) -> list[Text]:
     line.append(f"  process {view.server_pid}, up {brief(view.snapshot.totals.age_ns)}")
     if view.snapshot.closed:
         line.append(", stopping", style="yellow")
-    line.append(f"  {printable(view.path)}", style="dim")
+    line.append(f"  {one_line(view.path)}", style="dim")
     if view.lost is None:
         return [line]
     return [line, Text(f"! {view.lost}", style="red")]
@@ -138,9 +138,9 @@ def _copies(copies: Sequence[CopySnapshot], room: int | None) -> list[Renderable
         shown = [copy for copy in shown if copy.copy in numbers]
     rows = [
         (
-            cells.name(copy.tag),
+            cells.name(one_line(copy.tag)),
             str(copy.copy),
-            printable(copy.device),
+            one_line(copy.device),
             f"{copy.state}, pinned" if copy.pinned else copy.state,
             _whereabouts(copy),
             cells.mebibytes(copy.charged_bytes),
@@ -158,7 +158,7 @@ def _copies(copies: Sequence[CopySnapshot], room: int | None) -> list[Renderable
 
 def _whereabouts(copy: CopySnapshot) -> str:
     if copy.holder is not None:
-        return printable(copy.holder)
+        return one_line(copy.holder)
     return "" if copy.idle_ns is None else brief(copy.idle_ns)
 
 
@@ -170,7 +170,7 @@ def _tickets(tickets: Sequence[TicketSnapshot], room: int | None) -> list[Render
         shown = tickets[: max(1, room - 1)]
     rows = [
         (
-            cells.name(ticket.tag),
+            cells.name(one_line(ticket.tag)),
             "being loaded" if ticket.committed else "waiting",
             str(ticket.ticket_num),
             str(ticket.priority),

@@ -6,6 +6,13 @@ from collections.abc import Iterable
 
 from rich.text import Text
 
+from modelmgr_cli.terminal import printable
+
+
+def one_line(text: str) -> str:
+    """Return a text that steers no terminal and breaks no line, whoever wrote it."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
 
 def packed(pieces: Iterable[Text], width: int, *, indent: int, gap: int = 2) -> list[Text]:
     """Return lines of pieces; one that is wider than a line has one to itself.
