@@ -20,7 +20,7 @@ Completions of loads and unloads name the copy they answer. One that comes too l
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from modelmgr.errors import LeaseError, UsageError
@@ -43,7 +43,7 @@ from modelmgr.scheduling.settings import SchedulerSettings
 from modelmgr.scheduling.states import LOADED, CopyEvent, CopyState
 
 # Makes a Grant of its fields; a NamedTuple's own constructor takes twice as long.
-_new = tuple.__new__
+_new: Callable[[type[Grant], tuple[object, ...]], Grant] = getattr(tuple, "__new__")  # noqa: B009 - its own type is generic
 # Built-in policies that keep nothing of what they are told: a hit need not tell them.
 _DEAF_TO_REQUESTS = (Lru, Gdsf, DemandTiers)
 _DEAF_TO_USE = (Lru, DemandTiers, QueueValue)
