@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from modelmgr.records.codec import load_costs
 from modelmgr.workers.loaders.registry import LOADER_NAMES
 from modelmgr.workload.model_list import parse_model_list, read_model_list
 from modelmgr_cli.outcome import Outcome
-from support.command_line import Program, clean_environment
+from support.command_line import COMMAND, Program, clean_environment
 
 _ROOT = Path(__file__).resolve().parents[2]
 _README = (_ROOT / "README.md").read_text(encoding="utf-8")
@@ -58,13 +60,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def measured(folder: Path) -> Path:
     """The same folder after the README's own commands, in their order."""
     modelmgr = Program(folder)
+    (folder / "scenarios").symlink_to(_ROOT / "scenarios")
     for line in _lines_of("modelmgr"):
+        if line[1] == "serve":
+            continue  # it goes on until it is stopped: see the test of its own
         finished = modelmgr(*line[1:], environment=_NO_GPU)
         assert finished.returncode == 0, f"{shlex.join(line)}\n{finished.stderr}{finished.stdout}"
     return folder
 
 
-def _run(block: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def _run(
+    block: str, folder: Path, environment: Mapping[str, str] = _NO_GPU
+) -> subprocess.CompletedProcess[str]:
     """Run a block as a user would: saved as a script."""
     script = folder / "example.py"
     script.write_text(block)
@@ -74,7 +81,7 @@ def _run(block: str, folder: Path) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
         cwd=folder,
-        env=clean_environment(**_NO_GPU),
+        env=clean_environment(**environment),
         timeout=120,
     )
 
@@ -93,7 +100,33 @@ def test_production_code_of_the_readme_runs_on_the_database_that_its_commands_wr
     assert finished.stdout == "(64, 512) ['matmul']\n"
 
 
-@pytest.mark.parametrize("block", _blocks("python")[1:])
+def test_what_the_readme_serves_can_be_connected_to(measured: Path) -> None:
+    (serve,) = (line for line in _lines_of("modelmgr") if line[1] == "serve")
+    (block,) = (block for block in _blocks("python") if "modelmgr.connect" in block)
+    runtime = {**_NO_GPU, "XDG_RUNTIME_DIR": str(measured)}
+    with (
+        subprocess.Popen(  # noqa: S603  # our own program
+            [*COMMAND, *serve[1:]],
+            cwd=measured,
+            env=clean_environment(**runtime),
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as served
+    ):
+        assert served.stderr is not None
+        said = next((line for line in served.stderr if "modelmgr.connect(" in line), None)
+        assert said is not None, "it ended and never said how to connect"
+        finished = _run(block, measured, runtime)
+        served.send_signal(signal.SIGTERM)
+        served.communicate(timeout=60)
+
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout == "(4, 512)\n"
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in _blocks("python")[1:] if "modelmgr.connect" not in block]
+)
 def test_every_other_python_block_of_the_readme_runs(block: str, tmp_path: Path) -> None:
     finished = _run(block, tmp_path)
 
