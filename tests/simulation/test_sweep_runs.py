@@ -22,7 +22,7 @@ from modelmgr.reporting.sweep_export import export_sweep_csv
 from modelmgr.runtime.sweep_processes import ProcessRunner
 from modelmgr.simulation.simulate import simulate
 from modelmgr.simulation.slo import read_goal
-from modelmgr.simulation.sweep import SweepPlan, plan_sweep, run_row, sweep, with_options
+from modelmgr.simulation.sweep import SweepPlan, SweepTask, plan_sweep, run_row, sweep, with_options
 from modelmgr.workload.scenario_reader import parse_scenario
 from modelmgr.workload.swept_keys import ImpossibleValueError, ScenarioTemplate, read_swept_key
 from support.sweep_work import die_on_the_second, raise_on_the_second
@@ -192,7 +192,14 @@ class OneNodeRay(ModuleType):
 
     def remote(self, *, max_retries: int) -> Callable[[Callable[..., Any]], Any]:
         assert max_retries == 0
-        return lambda work: SimpleNamespace(remote=lambda task: _Reference(work, task))
+
+        def decorate(work: Callable[..., Any]) -> Any:
+            def ask(task: SweepTask) -> _Reference:
+                return _Reference(work, task)
+
+            return SimpleNamespace(remote=ask)
+
+        return decorate
 
     def wait(self, references: list[Any], *, num_returns: int, timeout: float) -> Any:
         assert timeout
@@ -209,7 +216,7 @@ class OneNodeRay(ModuleType):
 
 
 class _Reference:
-    def __init__(self, work: Callable[..., Any], task: Any) -> None:
+    def __init__(self, work: Callable[..., Any], task: SweepTask) -> None:
         self.work = work
         self.task = task
 

@@ -72,7 +72,7 @@ def read_swept_key(text: str) -> SweepKey:
         raise UsageError(f"{key}: {shorten(repeated)!r} is given twice")
     amounts = [_amount(value) for value in texts]
     kinds = {kind for kind, _ in amounts}
-    quantity: Quantity = kinds.pop() if len(kinds) == 1 else "text"
+    quantity = amounts[0][0] if len(kinds) == 1 else "text"
     values = (
         SweepValue(text=value, amount=amount if quantity != "text" else None)
         for value, (_, amount) in zip(texts, amounts, strict=True)
