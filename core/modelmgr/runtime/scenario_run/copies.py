@@ -8,7 +8,6 @@ end of the run can end a wait at once.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import threading
 import time
@@ -40,13 +39,25 @@ from modelmgr.workers.worker import Worker
 from modelmgr.workload.model_spec import ModelSpec
 from modelmgr.workload.scenario import Scenario, ScenarioModel
 
+# A worker's end takes 4 to 20 ms, by its size, and longer on a busy machine: begun so much before
+# an unload is to be over.
+_CLOSING_NS = 50_000_000
+
 Shape = tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class StandInSizes:
-    """What a stand-in's process allocates on top of what it is itself, bytes."""
+    """What a stand-in's process allocates on top of what it is itself, bytes.
 
+    Attributes:
+        process_bytes: what it is itself; with it, the sizes are those that the scenario states.
+        resident_bytes: always.
+        loading_bytes: while it loads.
+        running_bytes: on top of what is resident, while it runs.
+    """
+
+    process_bytes: int
     resident_bytes: int
     loading_bytes: int
     running_bytes: int
@@ -246,10 +257,11 @@ class RunningCopy:
             raise DeviceLostError(f"{device.name}: the device is gone, a fault of the run")
         sizes = self._sizes
         loading_bytes = 0 if sizes is None else sizes.loading_bytes
-        if failure is None and not self._take(loading_bytes):
+        stated_bytes = 0 if sizes is None else sizes.process_bytes + loading_bytes
+        if failure is None and not self._take(stated_bytes):
             # Weights come in evenly, so on average it is half-way that no more fit.
             self.waiting.until(began_ns + takes_ns // 2)
-            raise self._no_room(loading_bytes)
+            raise self._no_room(stated_bytes)
         self._worker = worker = around.launcher.start(
             self._spec(placement), device=placement.device, seed=around.seed, env=placement.env
         )
@@ -369,9 +381,9 @@ class RunningCopy:
         if late_ns:
             around.later(max(0, due_ns - began_ns) + late_ns, self._go)
         else:
+            Waiting().until(due_ns - _CLOSING_NS, self._still_going)
             self._go()
-        with contextlib.suppress(RunStoppedError):
-            Waiting().until(due_ns, lambda: not around.clock.stopping)
+        Waiting().until(due_ns, self._still_going)
 
     def kill(self) -> None:
         """End the process as the kernel would, and wait until it has."""
@@ -397,6 +409,9 @@ class RunningCopy:
         if self.device.budget is not None:
             self.device.budget.give_back(taken_bytes)
         self.device.meter.look()
+
+    def _still_going(self) -> bool:
+        return not self._around.clock.stopping
 
     # Its device ------------------------------------------------------------------------------
 

@@ -209,8 +209,8 @@ def open_devices(devices: Sequence[ScenarioDevice], clock: RunClock) -> tuple[Ru
             readers = HostReader(description), HostReader(description)
             opened.append(RunDevice(description, *readers, clock))
     except BaseException:
-        for device in opened:
-            device.close()
+        for each in opened:
+            each.close()
         raise
     return tuple(opened)
 

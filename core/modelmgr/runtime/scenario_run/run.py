@@ -12,7 +12,7 @@ import datetime
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -296,12 +296,12 @@ class _Run:
         """Run the scenario; False where ``stop`` ended it before its end."""
         self._started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         tap = SchedulerTap(self._driver.scheduler, self._decided)
+        self._striker.schedule()
+        self.clock.start()
+        self._later.start()
         for device in self._devices:
             device.meter.start()
         self._lookout.start()
-        self._striker.schedule()
-        self._later.start()
-        self.clock.start()
         next_look_ns = 0
 
         def look() -> bool:
@@ -497,7 +497,7 @@ def _as_record(belief: BelievedCost) -> ModelCost:
 
 
 @contextlib.contextmanager
-def _quick_switches() -> Iterator[None]:
+def _quick_switches() -> Generator[None]:
     before_s = sys.getswitchinterval()
     sys.setswitchinterval(min(before_s, _SWITCH_INTERVAL_S))
     try:

@@ -70,6 +70,7 @@ def stand_in_sizes(model: ScenarioModel, process_bytes: int) -> StandInSizes:
             "state larger sizes (or a larger --memory-scale), or simulate the scenario"
         )
     return StandInSizes(
+        process_bytes=process_bytes,
         resident_bytes=resident_bytes,
         loading_bytes=max(cost.resident_bytes, cost.load_peak_bytes or 0) - process_bytes,
         running_bytes=max(0, cost.peak_bytes - cost.resident_bytes),

@@ -7,7 +7,7 @@ moment. It imports no framework but on a CUDA device.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from modelmgr.workers.loaders.synthetic import SyntheticLoader, SyntheticModel
 from modelmgr.workload.model_spec import ModelSpec
@@ -31,7 +31,7 @@ class StandIn:
         """Hold as much beside the resident bytes as the batch says; MemoryError without room."""
         if not isinstance(batch, dict):
             raise TypeError(f"a batch says {{{EXTRA!r}: bytes}}, not {batch!r}")
-        told: dict[str, Any] = batch
+        told = cast("dict[str, Any]", batch)
         self._hold(int(told[EXTRA]))
         return None
 

@@ -15,6 +15,7 @@ import heapq
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.util import find_spec
 
 from modelmgr.errors import (
@@ -134,7 +135,7 @@ class Striker:
             with self._faults.lock:
                 at_ns = self._faults.armed.first_ns(number)
             if at_ns is not None:
-                self._later.at(at_ns, lambda number=number: self._strike(number))
+                self._later.at(at_ns, partial(self._strike, number))
 
     def _strike(self, number: int) -> None:
         if self._clock.stopping:
@@ -143,7 +144,7 @@ class Striker:
         with self._faults.lock:
             next_ns = armed.next_ns(number, self._clock.now_ns())
         if next_ns is not None:
-            self._later.at(next_ns, lambda: self._strike(number))
+            self._later.at(next_ns, partial(self._strike, number))
         fault = armed.faults[number]
         match fault.kind:
             case "worker-killed":

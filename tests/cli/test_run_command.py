@@ -1,0 +1,110 @@
+"""``modelmgr run``: a scenario for real, the result on stdout, files that say the same."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+
+from modelmgr.records.costs import CostDatabase
+from modelmgr.records.result import Result
+from support.command_line import COMMAND, Program, clean_environment
+
+SCENARIO = """
+schema_version: 1
+name: small
+seed: 7
+devices:
+  - {name: gpu0, memory: 112 MiB, slack: 10%}
+manager: {policy: queue-value, max_copies: 1}
+models:
+  - {tag: bert, cost: {resident: 40 MiB, peak: 48 MiB, load: 60 ms, service: 20 ms}}
+  - {tag: gpt2, cost: {resident: 40 MiB, peak: 48 MiB, load: 60 ms, service: 20 ms}}
+  - {tag: t5, cost: {resident: 40 MiB, peak: 48 MiB, load: 60 ms, service: 20 ms}}
+workload:
+  - {mix: {bert: 3, gpt2: 1, t5: 1}, arrivals: {pattern: poisson, rate: 20/s}, duration: DURATION}
+"""
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> str:
+    (tmp_path / "small.yaml").write_text(SCENARIO.replace("DURATION", "1500 ms"), "utf-8")
+    return "small.yaml"
+
+
+def test_a_run_shows_its_table_and_writes_result_log_and_costs(
+    modelmgr: Program, scenario: str, tmp_path: Path
+) -> None:
+    command = (
+        *("run", scenario, "--out", "r.json", "--log", "d.jsonl"),
+        *("--costs-out", "costs.json", "--export", "csv=r.csv"),
+    )
+    assert modelmgr(*command).returncode == 0
+    finished = modelmgr(*command)  # it adds to what the first one learned
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.startswith("small: policy queue-value")
+    assert "written to costs.json" in finished.stderr
+    result = Result.load(tmp_path / "r.json")
+    assert result.mode == "run"
+    assert result.machine is not None
+    content = (tmp_path / "d.jsonl").read_bytes()
+    assert result.decisions_sha256 == "sha256:" + hashlib.sha256(content).hexdigest()
+    costs = CostDatabase.load(tmp_path / "costs.json")
+    assert [made.scenario for made in costs.runs] == ["small", "small"]
+    assert len(costs.evictions) >= result.evictions > 0
+    assert (tmp_path / "r.csv").read_text("utf-8").startswith("scenario,mode")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (("nowhere.yaml",), 2, "nowhere.yaml"),
+        (("small.yaml", "--policy", "lrru"), 2, "did you mean 'lru'"),
+        (("small.yaml", "--max-requests", "0"), 2, "--max-requests"),
+        (("small.yaml", "--duration", "0 s"), 2, "no time at all"),
+        (("small.yaml", "--memory-scale", "half"), 2, "'half' is no share"),
+        (("small.yaml", "--memory-scale", "1/64"), 2, "the process of its stand-in alone"),
+        (("small.yaml", "--memory-scale", "1000000"), 3, "nothing was started"),
+        (("small.yaml", "--out", "r", "--costs-out", "r"), 2, "is --out too"),
+        (("small.yaml", "--against", "small.yaml"), 2, "small.yaml"),
+    ],
+)
+def test_bad_usage_gets_one_message(
+    modelmgr: Program, scenario: str, arguments: tuple[str, ...], status: int, message: str
+) -> None:
+    assert scenario == "small.yaml"
+    finished = modelmgr("run", *arguments)
+    assert message in finished.stderr
+    assert finished.returncode == status
+    assert "Traceback" not in finished.stderr
+    assert not finished.stdout
+
+
+def test_ctrl_c_keeps_what_there_is_and_leaves_no_process(scenario: str, tmp_path: Path) -> None:
+    path = tmp_path / scenario
+    path.write_text(path.read_text("utf-8").replace("1500 ms", "1 h"), "utf-8")
+    with subprocess.Popen(  # noqa: S603 - our own program
+        [*COMMAND, "run", scenario, "--out", "r.json", "--log", "d.jsonl"],
+        cwd=tmp_path,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        us = psutil.Process(process.pid)
+        workers: list[psutil.Process] = []
+        while len(workers) < 3:  # the forkserver and two models
+            assert process.poll() is None
+            workers = us.children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        table, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in table.splitlines()[0]
+    assert "counts as cancelled" in told
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
+    result = Result.load(tmp_path / "r.json")
+    assert result.partial
