@@ -25,7 +25,8 @@ from modelmgr.simulation.slo import Goal, answer_goals
 from modelmgr.workload.scenario import Scenario
 from modelmgr.workload.swept_keys import ImpossibleValueError, ScenarioTemplate
 
-MAX_ROWS = 100_000
+MAX_ROWS = 10_000
+"""Each one's scenario is checked beforehand, which takes milliseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping as AbstractMapping
 from collections.abc import Sequence as AbstractSequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,9 @@ class ScenarioTemplate:
 
     document: Document
     path: Path
+    _places: dict[str, KeyPath] = field(
+        default_factory=dict[str, KeyPath], init=False, repr=False, compare=False
+    )
 
     @classmethod
     def read(cls, path: str | Path) -> ScenarioTemplate:
@@ -98,6 +101,11 @@ class ScenarioTemplate:
         Raises:
             UsageError: there is no such key; names the nearest known one.
         """
+        if key not in self._places:
+            self._places[key] = self._find(key)
+        return self._places[key]
+
+    def _find(self, key: str) -> KeyPath:
         steps: list[str | int] = []
         node: Node | None = self.document.root
         rest = key
@@ -113,13 +121,8 @@ class ScenarioTemplate:
             rest = rest[len(step) + 1 :]
             steps.append(known[step])
             node = _child(node, known[step])
-        if node is not None and not isinstance(node, Scalar):
-            known = self._known(tuple(steps), node)
-            raise UsageError(
-                f"{key} is not a single value\nsweep one within it: "
-                + ", ".join(f"{key}.{step}" for step in list(known)[:8])
-            )
-        if node is None and self._is_struct(tuple(steps)):
+        is_whole = self._is_struct(tuple(steps)) if node is None else not isinstance(node, Scalar)
+        if is_whole:
             known = self._known(tuple(steps), node)
             raise UsageError(
                 f"{key} is not a single value\nsweep one within it: "
@@ -166,7 +169,7 @@ class ScenarioTemplate:
             known |= {name: name for name in node.entries}
         for kind in self._types(at):
             if isinstance(kind, inspect.StructType):
-                known |= {field.encode_name: field.encode_name for field in kind.fields}
+                known |= {each.encode_name: each.encode_name for each in kind.fields}
         return known
 
     def _is_struct(self, at: KeyPath) -> bool:
