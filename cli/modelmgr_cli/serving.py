@@ -8,17 +8,19 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
 
 import msgspec
 
 from modelmgr.devices.discovery import discover, open_reader
 from modelmgr.devices.reading import MemoryReader
 from modelmgr.errors import ModelmgrError, ShutdownTimeoutError, UsageError
-from modelmgr.measuring.interruption import StopRequested, StopSignals
 from modelmgr.measuring.machine import describe_machine
 from modelmgr.records.atomic_files import write_atomically
 from modelmgr.records.codec import encode_costs, load_costs
@@ -33,7 +35,9 @@ from modelmgr_cli.outcome import Outcome
 from modelmgr_cli.terminal import Terminal, printable
 
 _BETWEEN_WRITES_S = 60.0
-_AT_ONCE_S = 5.0
+_LOOK_S = 0.1
+_UNLOAD_S = 10.0
+_AT_ONCE = 2  # signals
 # A thread that wakes waits for the interpreter so long (5 ms by default), and a lease takes 0.1 ms.
 _SWITCH_INTERVAL_S = 0.0005
 
@@ -93,7 +97,7 @@ def serve_until_stopped(settings: ServeSettings, terminal: Terminal) -> Outcome:
     """
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     make_metrics = None if settings.metrics_port is None else _metrics_maker()
-    with StopSignals() as signals, ExitStack() as opened:
+    with _StopCount() as signals, ExitStack() as opened:
         readers = _open_readers(settings, opened)
         launcher = opened.enter_context(WorkerLauncher())
         manager = ModelManager(
@@ -125,39 +129,55 @@ def serve_until_stopped(settings: ServeSettings, terminal: Terminal) -> Outcome:
             if make_metrics is not None:
                 metrics_url = make_metrics(settings, manager, opened)
             _say_where(settings, server, readers, metrics_url, terminal)
-            with signals.interruptible():
-                while not server.wait(_BETWEEN_WRITES_S):
-                    learned.write()
-        except StopRequested:
-            terminal.tell("stopping once all copies are released; the same again stops at once")
-            return Outcome.INTERRUPTED
+            _wait(server, signals, learned)
         finally:
-            _stop(server, manager, launcher, settings.stop_timeout_s, terminal)
+            if signals.count:
+                terminal.tell("stopping once all copies are released; the same again stops at once")
+            timeout_s = settings.stop_timeout_s
+            _stop(server, manager, launcher, signals, timeout_s=timeout_s, terminal=terminal)
             learned.write()
+    if signals.count:
+        return Outcome.INTERRUPTED
     terminal.tell("stopped by a client")
     return Outcome.FINE
+
+
+def _wait(server: ServiceServer, signals: _StopCount, learned: _LearnedFile) -> None:
+    """Wait for a signal or for a client that stops the server."""
+    write_at = time.monotonic() + _BETWEEN_WRITES_S
+    while not signals.count and not server.wait(_LOOK_S):
+        if time.monotonic() >= write_at:
+            learned.write()
+            write_at = time.monotonic() + _BETWEEN_WRITES_S
 
 
 def _stop(
     server: ServiceServer,
     manager: ModelManager,
     launcher: WorkerLauncher,
+    signals: _StopCount,
+    *,
     timeout_s: float,
     terminal: Terminal,
 ) -> None:
-    """End the server and the manager; at once where another signal comes meanwhile."""
-    try:
-        cut_off = server.close(timeout_s)
-        _shut_down(manager, timeout_s, terminal)
-    except KeyboardInterrupt:
+    """Refuse what is new, wait for holders, and end; at once where another signal comes."""
+    give_up_at = time.monotonic() + timeout_s
+    while signals.count < _AT_ONCE:
+        left_s = give_up_at - time.monotonic()
+        try:
+            manager.shutdown(max(0.0, min(_LOOK_S, left_s)))
+        except ShutdownTimeoutError:
+            if left_s > 0:
+                continue
+        break
+    else:
         terminal.tell("stopping at once")
         for pid in launcher.pids():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        cut_off = server.close(0)
-        _shut_down(manager, _AT_ONCE_S, terminal)
-    for line in cut_off:
+    for line in server.close(0):
         terminal.warn(f"taken back: {line}")
+    _shut_down(manager, _UNLOAD_S, terminal)
 
 
 def _shut_down(manager: ModelManager, timeout_s: float, terminal: Terminal) -> None:
@@ -234,6 +254,43 @@ def _say_where(
         terminal.tell(f"metrics at {metrics_url}")
     terminal.tell(f"in Python: manager = modelmgr.connect({path})")
     terminal.tell(f"listening at {printable(str(server.path))} (process {os.getpid()})")
+
+
+class _StopCount:
+    """Counts the signals that ask a server to stop, within a ``with`` block.
+
+    They are looked for rather than waited for: a signal may reach another thread than the main one,
+    and then ends none of its waits; and thrown into the middle of the manager's work, it could end
+    that half-way. Only the third one is thrown.
+
+    Attributes:
+        count: how many came.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Handle the signals as before."""
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
+        self.count += 1
+        if self.count > _AT_ONCE:
+            raise KeyboardInterrupt
 
 
 class _LearnedFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import logging
 import os
@@ -23,6 +24,7 @@ from modelmgr_cli.terminal import Terminal
 from support.command_line import Program
 from support.served_program import PATIENCE_S, ServedProgram, write_inputs
 
+_SYS_TGKILL = {"x86_64": 234, "aarch64": 131}[os.uname().machine]
 FIXED = ("--device", "fixed:250MiB", "--slack", "0", "--costs", "costs.json")
 
 
@@ -91,6 +93,16 @@ def test_the_first_signal_waits_for_who_holds_a_copy(folder: Path) -> None:
         assert served.end() == 130
 
     assert "taken back" not in "".join(served.said)
+
+
+def test_a_signal_that_another_thread_got_is_noticed_too(folder: Path) -> None:
+    """Once it was not until the main thread's own wait ended, a minute later."""
+    with ServedProgram(folder, *FIXED) as served:
+        pid = served.process.pid
+        others = {int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()} - {pid}
+        tgkill = ctypes.CDLL(None, use_errno=True).syscall
+        assert tgkill(_SYS_TGKILL, pid, max(others), signal.SIGTERM) == 0
+        assert served.end() == 130
 
 
 def test_the_second_signal_ends_at_once_whoever_holds_what(folder: Path) -> None:
