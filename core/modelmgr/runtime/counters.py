@@ -2,7 +2,8 @@
 
 It only counts, and nothing follows from it. The driver tells it: ``hit`` and ``observed`` under its
 lock, which is what guards them; ``waited`` and ``loaded`` from any thread, which take a lock of
-their own, for what they count took long anyway.
+their own, for what they count took long anyway. Reading needs no lock of the driver's: each count is
+right, and a request that ends at that moment may be in one and not yet in the next.
 """
 
 from __future__ import annotations
@@ -155,9 +156,11 @@ class ManagerCounters:
             counts.load_ns += duration_ns
 
     def totals(self) -> ManagerTotals:
-        """Return all counts, models by tag. Under the driver's lock."""
+        """Return all counts, models by tag. Any thread; better outside of the driver's lock."""
         with self._durations:
-            models = tuple(_totals(tag, counts) for tag, counts in sorted(self._models.items()))
+            models = tuple(
+                _totals(tag, counts) for tag, counts in sorted(self._models.copy().items())
+            )
         return ManagerTotals(age_ns=time.monotonic_ns() - self._started_ns, models=models)
 
     def _of(self, tag: str) -> _Counts:
