@@ -2,8 +2,8 @@
 
 It only counts, and nothing follows from it. The driver tells it: ``hit`` and ``observed`` under its
 lock, which is what guards them; ``waited`` and ``loaded`` from any thread, which take a lock of
-their own, for what they count took long anyway. Reading needs no lock of the driver's: each count is
-right, and a request that ends at that moment may be in one and not yet in the next.
+their own, for what they count took long anyway. Reading needs no lock of the driver's: each count
+is right, and a request that ends at that moment may be in one and not yet in the next.
 """
 
 from __future__ import annotations
