@@ -45,7 +45,7 @@ class Program:
     folder: Path
 
     def __call__(
-        self, *arguments: str, environment: Mapping[str, str] | None = None, timeout_s: float = 120
+        self, *arguments: str, environment: Mapping[str, str] | None = None, timeout_s: float = 300
     ) -> Finished:
         """Run it to its end and return what it wrote."""
         return subprocess.run(  # noqa: S603  # our own program
