@@ -385,12 +385,10 @@ class ModelManager:
 
     def snapshot(self) -> ManagerSnapshot:
         """Return what is loaded, held, queued and reserved at this moment; immutable."""
+        totals = self._counters.totals()
         with self._driver.gate:
             return take_snapshot(
-                self._driver.scheduler,
-                self._driver.loaded,
-                time.monotonic_ns(),
-                totals=self._counters.totals(),
+                self._driver.scheduler, self._driver.loaded, time.monotonic_ns(), totals=totals
             )
 
     # Orders ----------------------------------------------------------------------------------
