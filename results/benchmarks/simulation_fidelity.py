@@ -1,6 +1,6 @@
 """How far `modelmgr simulate` is from `modelmgr run` on the same scenario, in per cent.
 
-    python results/benchmarks/simulation_fidelity.py
+    python results/benchmarks/simulation_fidelity.py      (on a busy machine: nice -n -10 ...)
 
 Each case is run for real (worker processes that hold real memory; stand-ins, so that loads and jobs
 take what was drawn and nothing else differs), then simulated. Loads take seconds and jobs tenths of
@@ -160,6 +160,7 @@ def main() -> None:
         "measured_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "cores": os.cpu_count(),
+        "nice": os.nice(0),
         "promised": {
             "figures": PROMISED,
             "at_most_percent": MOST_PERCENT,

@@ -18,10 +18,11 @@ from modelmgr.runtime.scenario_run.tap import SchedulerEvent
 from modelmgr.scheduling.actions import Grant, StartLoad, StartUnload
 from modelmgr.simulation.engine import Engine
 from modelmgr.simulation.world import World
+from modelmgr.units import MIB
 from modelmgr.workload.raw_requests import NO_SHAPE, NOBODY, RawRequest
 from modelmgr.workload.scenario import Fault, ManagerOptions, Scenario
 from support.real_runs import Recorder, log_of, small_model, small_run
-from support.small_scenarios import MS, exponential
+from support.small_scenarios import MS, constant, exponential, make_model
 
 FAULTS = (
     Fault(kind="worker-killed", rate_per_s=2.0),
@@ -130,8 +131,19 @@ def test_the_virtual_engine_given_the_times_of_a_real_run_decides_the_same_byte_
     # One copy a model: a second one is asked for when time has passed, and a real driver notices
     # that a moment later than a virtual one.
     options = ManagerOptions(policy=policy, max_copies=1, wait_timeout_ns=None)
-    models = [small_model(tag, service=exponential(15 * MS)) for tag in "abcd"]
-    scenario = small_run(models=models, rate_per_s=25, seconds=2, manager=options)
+    # Large enough for the megabyte that a stand-in is smaller than stated to teach nobody anything.
+    models = [
+        make_model(
+            tag,
+            resident=96 * MIB,
+            peak=104 * MIB,
+            load=constant(80 * MS),
+            unload=constant(20 * MS),
+            service=exponential(15 * MS),
+        )
+        for tag in "abcd"
+    ]
+    scenario = small_run(models=models, rate_per_s=25, seconds=2, manager=options, memory_mib=220)
     result = run_scenario(scenario).result
     assert result.requests.completed == result.requests.total
     preloads = [event for event in recorder.events if event.name == "set_costs"]
