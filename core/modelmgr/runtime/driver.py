@@ -303,18 +303,20 @@ class Driver:
 
     def _lease(self, grant: Grant, loaded: Loaded) -> Lease:
         """Make the lease of a grant. Under the lock."""
+        _, _, tag, copy, device, serial, hit = grant
+        instance = loaded.instance
         lease = Lease(
             self,
-            grant.tag,
-            self._device_names[grant.device],
-            grant.copy,
-            grant.lease,
-            grant.hit,
+            tag,
+            self._device_names[device],
+            copy,
+            serial,
+            hit,
             threading.current_thread(),
-            loaded.instance,
+            instance,
         )
         loaded.lease = lease
-        key = id(loaded.instance)
+        key = id(instance)
         others = self._held.get(key)
         if others is None:
             self._held[key] = [lease]

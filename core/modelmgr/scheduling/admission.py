@@ -30,7 +30,7 @@ from typing import Literal
 from modelmgr.scheduling.copies import Copy, Device, Model
 from modelmgr.scheduling.policies import EvictionPolicy, IdleCopy
 from modelmgr.scheduling.queue import Ticket, TicketQueue
-from modelmgr.scheduling.states import CopyState
+from modelmgr.scheduling.states import FREE, CopyState
 from modelmgr.scheduling.victims import Victims
 
 IsolationMode = Literal["exclusive", "beside"]
@@ -187,10 +187,7 @@ class Admission:
         if ticket is not None and ticket.fresh and not self._at_ceiling(model):
             return None
         for copy in model.copies.values():
-            state = copy.state
-            if copy.ticket is not None or not (
-                state is CopyState.IDLE or state is CopyState.SETTLING
-            ):
+            if copy.state not in FREE or copy.ticket is not None:
                 continue
             device = self._devices[copy.device]
             if device.isolation_quiet and device.isolating not in (None, copy.number):

@@ -44,6 +44,9 @@ from modelmgr.scheduling.states import LOADED, CopyEvent, CopyState
 
 # Makes a Grant of its fields; a NamedTuple's own constructor takes twice as long.
 _new: Callable[[type[Grant], tuple[object, ...]], Grant] = getattr(tuple, "__new__")  # noqa: B009 - its own type is generic
+# What every grant and release names: looking a member up in its enumeration takes 0.15 us in
+# CPython 3.11, fifteen times as long as a global.
+_DRAINING, _GRANTED, _RELEASED = CopyState.DRAINING, CopyEvent.GRANTED, CopyEvent.RELEASED
 # Built-in policies that keep nothing of what they are told: a hit need not tell them.
 _DEAF_TO_REQUESTS = (Lru, Gdsf, DemandTiers)
 _DEAF_TO_USE = (Lru, DemandTiers, QueueValue)
@@ -238,8 +241,8 @@ class Scheduler:
             self._now_ns = now_ns
         self._event_serial += 1
         copy.model.saw_hold(self._now_ns - copy.granted_ns)
-        draining = copy.state is CopyState.DRAINING
-        copy.take(CopyEvent.RELEASED)
+        draining = copy.state is _DRAINING
+        copy.take(_RELEASED)
         self._let_go(copy)
         if draining:
             self._order_unload(copy, copy.condemned_for or "reset", None)
@@ -704,7 +707,7 @@ class Scheduler:
 
     def _hand_over(self, ticket_num: int, copy: Copy, hit: bool) -> Grant:
         """Make a copy active for a ticket and return the grant."""
-        copy.take(CopyEvent.GRANTED)
+        copy.take(_GRANTED)
         number, device, tag = copy.number, copy.device, copy.model.tag
         self._last_lease += 1
         self._last_action += 1
