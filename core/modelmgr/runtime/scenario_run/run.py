@@ -18,7 +18,6 @@ from importlib.util import find_spec
 
 import msgspec
 
-from modelmgr._version import __version__
 from modelmgr.errors import (
     AcquireTimeoutError,
     DoesNotFitError,
@@ -27,28 +26,21 @@ from modelmgr.errors import (
     ShutdownTimeoutError,
     UsageError,
 )
-from modelmgr.records.costs import (
-    CostDatabase,
-    DeviceInfo,
-    Eviction,
-    MachineInfo,
-    ModelCost,
-    ToolInfo,
-)
+from modelmgr.records.costs import CostDatabase, Eviction, MachineInfo
 from modelmgr.records.decision_log import DecisionLog
-from modelmgr.records.measured import MeasuredBytes, MeasuredDuration
 from modelmgr.records.result import DurationFigures, Result
 from modelmgr.runtime.lease import Lease
 from modelmgr.runtime.manager import ModelManager
+from modelmgr.runtime.scenario_run.beliefs import beliefs
 from modelmgr.runtime.scenario_run.copies import (
     Copies,
     Faults,
-    RunModel,
     RunningCopy,
     ScenarioLoader,
     Surroundings,
 )
 from modelmgr.runtime.scenario_run.devices import Lookout, check_room, open_devices
+from modelmgr.runtime.scenario_run.models import RunModel
 from modelmgr.runtime.scenario_run.sizing import (
     check_stand_ins,
     measure_process_bytes,
@@ -66,7 +58,7 @@ from modelmgr.workers.launcher import WorkerLauncher
 from modelmgr.workers.loaders.registry import get_loader
 from modelmgr.workload.raw_requests import NO_SHAPE
 from modelmgr.workload.requests import RequestSource
-from modelmgr.workload.scenario import BelievedCost, MixPhase, Scenario
+from modelmgr.workload.scenario import MixPhase, Scenario
 
 POLL_INTERVAL_S = 0.5
 """As ``ModelManager(poll_interval=0.5)``, and as the simulation has it."""
@@ -271,7 +263,7 @@ class _Run:
         options = self._scenario.manager
         manager = ModelManager(
             readers=[device.reader for device in self._devices],
-            costs=_beliefs(self._scenario),
+            costs=beliefs(self._scenario),
             policy=options.policy,
             isolation=options.isolation,
             max_bypass=options.max_bypass,
@@ -454,46 +446,6 @@ class _Run:
             lag_ns=figures([self.tally.lags]),
             troubles=dict(Counter(self.tally.troubles).most_common()),
         )
-
-
-def _beliefs(scenario: Scenario) -> CostDatabase:
-    """Return what the manager is told beforehand, as it is told in production."""
-    models: dict[str, ModelCost] = {}
-    for model in scenario.models:
-        if model.believed is not None:
-            models[model.tag] = _as_record(model.believed)
-    nowhere = MachineInfo(
-        os="scenario",
-        cpu=None,
-        python=sys.version.partition(" ")[0],
-        packages={},
-        device=DeviceInfo(kind="virtual", name=scenario.name, total_bytes=None),
-    )
-    return CostDatabase(
-        created_at="1970-01-01T00:00:00+00:00",
-        tool=ToolInfo(name="modelmgr", version=__version__),
-        machine=nowhere,
-        models=models,
-    )
-
-
-def _as_record(belief: BelievedCost) -> ModelCost:
-    return ModelCost(
-        initial_estimate_bytes=belief.peak_bytes,
-        resident_bytes=MeasuredBytes(value=belief.resident_bytes, evidence="exact"),
-        load_peak_bytes=(
-            None
-            if belief.load_peak_bytes is None
-            else MeasuredBytes(value=belief.load_peak_bytes, evidence="exact")
-        ),
-        load_ns=(
-            None
-            if belief.load_ns is None
-            else MeasuredDuration(
-                median=belief.load_ns, p95=None, min=belief.load_ns, max=belief.load_ns
-            )
-        ),
-    )
 
 
 @contextlib.contextmanager

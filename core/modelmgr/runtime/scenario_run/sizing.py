@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from modelmgr.devices.reading import MemoryReader
 from modelmgr.errors import UsageError
 from modelmgr.runtime.scenario_run import stand_in
-from modelmgr.runtime.scenario_run.copies import StandInSizes, stand_in_spec
+from modelmgr.runtime.scenario_run.copies import stand_in_spec
 from modelmgr.runtime.scenario_run.devices import RunDevice
+from modelmgr.runtime.scenario_run.models import StandInSizes
 from modelmgr.units import MIB, format_bytes
 from modelmgr.workers.launcher import WorkerLauncher
 from modelmgr.workers.placement import place
