@@ -237,14 +237,14 @@ def test_the_second_copy_is_wanted_by_the_second_ticket_only() -> None:
 
 
 def test_without_demand_the_value_is_the_chance_of_enough_arrivals_in_time() -> None:
-    """Poisson with the decayed rate: 120 s memory, a horizon of 20 reloads, 10 s at least."""
+    """Poisson with the decayed rate: 600 s memory, a horizon of 10 s before anything is evicted."""
     policy = QueueValue()
     second = 1_000_000_000
     for at_s in (0, 60):
         policy.requested("a", at_s * second)
-    weight = (math.exp(-60 / 120) + 1) * math.exp(-30 / 120)
-    for reload_s, horizon_s in ((0.1, 10), (2, 40)):
-        mean = weight / 120 * horizon_s
+    weight = (math.exp(-60 / 600) + 1) * math.exp(-30 / 600)
+    mean = weight / 600 * 10
+    for reload_s in (0.1, 2):
         reload_ns = int(reload_s * second)
         once, twice = policy.values(
             [
@@ -255,6 +255,19 @@ def test_without_demand_the_value_is_the_chance_of_enough_arrivals_in_time() -> 
         )
         assert once == pytest.approx(reload_ns * (1 - math.exp(-mean)))
         assert twice == pytest.approx(reload_ns * (1 - math.exp(-mean) * (1 + mean)))
+
+
+def test_the_horizon_follows_how_long_copies_stand_idle_until_they_are_evicted() -> None:
+    policy = QueueValue()
+    second = 1_000_000_000
+    policy.requested("a", 1000 * second)
+    copy = idle(1, tag="a", reload_ns=600)
+    before = policy.values([copy], 1000 * second)
+    for _ in range(200):
+        policy.evicted(idle(2, used_ns=600 * second), 1000 * second)
+    (value,) = policy.values([copy], 1000 * second)
+    assert [value] > before
+    assert value == pytest.approx(600 * (1 - math.exp(-1 / 600 * 100)), rel=0.01)
 
 
 @given(

@@ -13,7 +13,8 @@ takes the answer only if it suffices.
   warm), then age: the order that Apache Beam's manager uses. Needless victims are left out after.
 * ``queue-value``: reload cost * (1 + 1/position) where the visible queue wants the copy, else
   reload cost * the chance that enough requests come within the horizon, from a decayed arrival
-  rate; the victims are the exact cheapest covering set.
+  rate; the horizon follows how long copies stand idle until they are evicted. The victims are the
+  exact cheapest covering set.
 """
 
 from __future__ import annotations
@@ -219,15 +220,19 @@ class QueueValue:
     """The value of a copy to the visible queue and to the expected arrivals."""
 
     name = "queue-value"
-    # Arrivals are forgotten with this time constant; the horizon over which a copy may be wanted
-    # again is a multiple of its own reload time, as a copy that is wanted later than that can be
-    # loaded in the meantime.
-    _DECAY_NS = 120_000_000_000
-    _HORIZON_RELOADS = 20.0
-    _HORIZON_MIN_NS = 10_000_000_000.0
+    # Arrivals are forgotten with this time constant.
+    _DECAY_NS = 600_000_000_000
+    # The horizon over which a copy may be wanted again is a quarter of how long copies stand idle
+    # until they are evicted: what is wanted later than that would have been evicted for something
+    # else by then (the characteristic time of Che et al., *Hierarchical Web Caching Systems*, IEEE
+    # JSAC 20, 2002). Much longer, and every copy looks as if it were wanted for sure.
+    _HORIZON_SHARE = 0.25
+    _FIRST_IDLE_NS = 40_000_000_000.0
+    _NEW_SHARE = 1 / 32
 
     def __init__(self) -> None:
         self._rate: dict[str, tuple[float, int]] = {}
+        self._idle_ns = self._FIRST_IDLE_NS
 
     def requested(self, tag: str, now_ns: int) -> None:
         """Count the arrival in the model's decayed rate."""
@@ -242,7 +247,8 @@ class QueueValue:
         """Arrivals are counted, not uses."""
 
     def evicted(self, copy: IdleCopy, now_ns: int) -> None:
-        """The rate outlives the copy."""
+        """Take how long it stood idle into the average; its model's rate outlives it."""
+        self._idle_ns += self._NEW_SHARE * (now_ns - copy.last_used_ns - self._idle_ns)
 
     def _value(self, copy: IdleCopy, now_ns: int) -> float:
         cost = float(copy.reload_ns) if copy.reload_ns > 1 else 1.0
@@ -250,9 +256,7 @@ class QueueValue:
             return cost * (1.0 + 1.0 / copy.place)
         weight, at_ns = self._rate.get(copy.tag, (0.0, now_ns))
         per_ns = weight * math.exp((at_ns - now_ns) / self._DECAY_NS) / self._DECAY_NS
-        horizon_ns = self._HORIZON_RELOADS * copy.reload_ns
-        if horizon_ns < self._HORIZON_MIN_NS:  # noqa: PLR1730 - twice as fast as max()
-            horizon_ns = self._HORIZON_MIN_NS
+        horizon_ns = self._HORIZON_SHARE * self._idle_ns
         return cost * _at_least(copy.rank, per_ns * horizon_ns)
 
     def values(self, candidates: Sequence[IdleCopy], now_ns: int) -> list[float]:
