@@ -1,0 +1,18 @@
+"""What holds for every test."""
+
+from __future__ import annotations
+
+import signal
+
+
+def pytest_configure() -> None:
+    """Let programs under test be interrupted, also where the tests themselves may not be.
+
+    A shell starts background jobs with SIGINT ignored, and nohup with SIGHUP ignored; both are
+    inherited, and a program that ignores a signal cannot be tested with it. A handler of ours is
+    not inherited: what we start has the default again.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
