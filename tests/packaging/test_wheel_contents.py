@@ -141,7 +141,8 @@ def test_the_wheel_brings_its_licence_and_says_what_it_is(wheel: Path) -> None:
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Version"] == __version__
     assert metadata["Description-Content-Type"] == "text/markdown"
-    assert set(metadata.get_all("Provides-Extra", [])) == {"all", "onnx", "torch"}
+    extras = {"all", "metrics", "onnx", "plots", "ray", "torch"}
+    assert set(metadata.get_all("Provides-Extra", [])) == extras
 
 
 def test_no_framework_is_needed_unless_it_is_asked_for() -> None:
@@ -176,19 +177,25 @@ def test_the_program_says_what_it_can_do_without_a_framework(bare: Bare) -> None
 
 
 def test_every_module_imports_without_a_framework(bare: Bare) -> None:
+    """But for those that are an extra's: they say which package they need."""
     script = """
 import importlib, json, pkgutil, sys, modelmgr, modelmgr_cli
+lacking = {}
 for package in (modelmgr, modelmgr_cli):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        importlib.import_module(module.name)
-print(json.dumps([modelmgr.__file__, sorted(sys.modules)]))
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as error:
+            lacking[module.name] = error.name
+print(json.dumps([modelmgr.__file__, sorted(sys.modules), lacking]))
 """
     finished = bare.run("python", "-c", script)
 
     assert finished.returncode == 0, finished.stderr
-    home, modules = json.loads(finished.stdout)
+    home, modules, lacking = json.loads(finished.stdout)
     assert Path(home).is_relative_to(bare.folder)
     assert not set(modules).intersection(_FRAMEWORKS)
+    assert lacking == {"modelmgr.reporting.metrics": "prometheus_client"}
 
 
 def test_a_missing_framework_is_named_at_once_and_models_without_one_are_measured(
