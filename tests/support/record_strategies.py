@@ -128,6 +128,7 @@ _EVICTIONS = st.builds(
         max_size=2,
     ).map(tuple),
     chosen=st.lists(COUNTS, max_size=2).map(tuple),
+    instead=st.dictionaries(TEXTS, st.lists(COUNTS, max_size=2).map(tuple), max_size=2),
 )
 _MACHINES = st.builds(
     MachineInfo,

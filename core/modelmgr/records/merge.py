@@ -171,8 +171,8 @@ def _union(parts: Sequence[Sequence[_T]]) -> tuple[_T, ...]:
     kept: list[_T] = []
     for part in parts:
         # Not against its own part: one file may well say the same thing twice.
-        earlier = set(kept)
-        kept += [entry for entry in part if entry not in earlier]
+        earlier = {msgspec.msgpack.encode(entry) for entry in kept}
+        kept += [entry for entry in part if msgspec.msgpack.encode(entry) not in earlier]
     return tuple(kept)
 
 
