@@ -128,7 +128,7 @@ _EVICTIONS = st.builds(
         max_size=2,
     ).map(tuple),
     chosen=st.lists(COUNTS, max_size=2).map(tuple),
-    instead=st.dictionaries(TEXTS, st.lists(COUNTS, max_size=2).map(tuple), max_size=2),
+    instead=st.sampled_from([{}, {"lru": (1, 2)}, {"lru": (2,), "gdsf": ()}]),
 )
 _MACHINES = st.builds(
     MachineInfo,
