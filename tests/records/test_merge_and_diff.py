@@ -64,7 +64,7 @@ def test_merging_never_loses_a_model_a_run_or_an_eviction(databases: list[CostDa
     assert set(result.database.models) == {tag for each in databases for tag in each.models}
     for each in databases:
         assert set(each.runs) <= set(result.database.runs)
-        assert set(each.evictions) <= set(result.database.evictions)
+        assert all(eviction in result.database.evictions for eviction in each.evictions)
     for tag, cost in result.database.models.items():
         offered = [each.models[tag] for each in databases if tag in each.models]
         assert cost in offered
