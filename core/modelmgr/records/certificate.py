@@ -14,11 +14,10 @@ from typing import ClassVar, Literal
 
 import msgspec
 
-from modelmgr.errors import UsageError
 from modelmgr.records.atomic_files import write_atomically
 from modelmgr.records.costs import ToolInfo
 from modelmgr.records.input_files import read_input
-from modelmgr.records.json_source import JsonSource
+from modelmgr.records.versioned_json import decode_record, encode_record
 from modelmgr.units import MIB
 
 MAX_FILE_BYTES = 512 * MIB
@@ -134,13 +133,6 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         save_certificate(self, path)
 
 
-class _Head(msgspec.Struct):
-    """What is looked at before anything else: whatever the rest of the file may hold."""
-
-    kind: object = None
-    schema_version: object = None
-
-
 def load_certificate(path: str | Path) -> Certificate:
     """Read a certificate; what it claims is not checked.
 
@@ -166,12 +158,7 @@ def encode_certificate(certificate: Certificate) -> bytes:
     Raises:
         UsageError: a text in it is not Unicode.
     """
-    names = ("schema_version", "kind")
-    fields = (*names, *(n for n in certificate.__struct_fields__ if n not in names))
-    try:
-        return msgspec.json.encode({name: getattr(certificate, name) for name in fields}) + b"\n"
-    except UnicodeEncodeError as error:
-        raise UsageError(f"a text in the certificate is not Unicode: {error}") from error
+    return encode_record(certificate, what=_WHAT)
 
 
 def content_sha256(certificate: Certificate) -> str:
@@ -186,26 +173,4 @@ def decode_certificate(content: bytes, *, path: str | None = None) -> Certificat
     Raises:
         InputError: as ``load_certificate``.
     """
-    source = JsonSource(content, path, what=_WHAT)
-    head = source.decode(_Head)
-    if head.kind != Certificate.KIND:
-        shown = repr(head.kind)[:100] if isinstance(head.kind, str) else "missing"
-        raise source.error(
-            ("kind",) if head.kind is not None else (),
-            f"the kind is {shown}, where a certificate ({Certificate.KIND!r}) was expected",
-            hint=_HINT,
-        )
-    version = head.schema_version
-    newest = Certificate.SCHEMA_VERSION
-    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        raise source.error(
-            ("schema_version",) if version is not None else (),
-            f"schema_version must be a whole number such as {newest}",
-        )
-    if version > newest:
-        raise source.error(
-            ("schema_version",),
-            f"schema_version {version} was written by a newer modelmgr; this one knows {newest}",
-            hint="upgrade modelmgr",
-        )
-    return source.decode(Certificate)
+    return decode_record(content, Certificate, path=path, what=_WHAT, hint=_HINT)

@@ -8,25 +8,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import msgspec
-
-from modelmgr.errors import UsageError
 from modelmgr.records.atomic_files import write_atomically
 from modelmgr.records.input_files import read_input
-from modelmgr.records.json_source import JsonSource
 from modelmgr.records.result import Result
+from modelmgr.records.versioned_json import decode_record, encode_record
 from modelmgr.units import MIB
 
 MAX_FILE_BYTES = 512 * MIB
 _WHAT = "result"
 _HINT = "'modelmgr simulate' and 'modelmgr run' make results"
-
-
-class _Head(msgspec.Struct):
-    """What is looked at before anything else: whatever the rest of the file may hold."""
-
-    kind: object = None
-    schema_version: object = None
 
 
 def load_result(path: str | Path) -> Result:
@@ -54,19 +44,7 @@ def encode_result(result: Result) -> bytes:
     Raises:
         UsageError: a text in it is not Unicode.
     """
-    plain = {
-        "schema_version": result.schema_version,
-        "kind": result.kind,
-        **{
-            name: getattr(result, name)
-            for name in result.__struct_fields__
-            if name not in ("schema_version", "kind")
-        },
-    }
-    try:
-        return msgspec.json.format(msgspec.json.encode(plain), indent=2) + b"\n"
-    except UnicodeEncodeError as error:
-        raise UsageError(f"a text in the result is not Unicode: {error}") from error
+    return encode_record(result, what=_WHAT, indent=2)
 
 
 def decode_result(content: bytes, *, path: str | None = None) -> Result:
@@ -75,26 +53,4 @@ def decode_result(content: bytes, *, path: str | None = None) -> Result:
     Raises:
         InputError: as ``load_result``.
     """
-    source = JsonSource(content, path, what=_WHAT)
-    head = source.decode(_Head)
-    if head.kind != Result.KIND:
-        shown = repr(head.kind) if isinstance(head.kind, str) else "missing"
-        raise source.error(
-            ("kind",) if head.kind is not None else (),
-            f"the kind is {shown[:100]}, where a result ({Result.KIND!r}) was expected",
-            hint=_HINT,
-        )
-    version = head.schema_version
-    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        raise source.error(
-            ("schema_version",) if version is not None else (),
-            f"schema_version must be a whole number such as {Result.SCHEMA_VERSION}",
-        )
-    if version > Result.SCHEMA_VERSION:
-        raise source.error(
-            ("schema_version",),
-            f"schema_version {version} was written by a newer modelmgr; this one knows "
-            f"{Result.SCHEMA_VERSION}",
-            hint="upgrade modelmgr",
-        )
-    return source.decode(Result)
+    return decode_record(content, Result, path=path, what=_WHAT, hint=_HINT)

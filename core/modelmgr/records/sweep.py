@@ -12,12 +12,11 @@ from typing import ClassVar, Literal
 
 import msgspec
 
-from modelmgr.errors import UsageError
 from modelmgr.records.atomic_files import write_atomically
 from modelmgr.records.costs import ToolInfo
 from modelmgr.records.input_files import read_input
-from modelmgr.records.json_source import JsonSource
 from modelmgr.records.result import Bound, DeviceUse, DurationFigures, RequestCounts
+from modelmgr.records.versioned_json import decode_record, encode_record
 from modelmgr.units import MIB
 
 MAX_FILE_BYTES = 512 * MIB
@@ -163,26 +162,13 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         write_atomically(path, encode_sweep(self))
 
 
-class _Head(msgspec.Struct):
-    """What is looked at before anything else: whatever the rest of the file may hold."""
-
-    kind: object = None
-    schema_version: object = None
-
-
 def encode_sweep(sweep: Sweep) -> bytes:
     """Return the file's bytes: equal sweeps give equal bytes.
 
     Raises:
         UsageError: a text in it is not Unicode.
     """
-    first = ("schema_version", "kind")
-    names = (*first, *(name for name in sweep.__struct_fields__ if name not in first))
-    plain = {name: getattr(sweep, name) for name in names}
-    try:
-        return msgspec.json.format(msgspec.json.encode(plain), indent=2) + b"\n"
-    except UnicodeEncodeError as error:
-        raise UsageError(f"a text in the sweep is not Unicode: {error}") from error
+    return encode_record(sweep, what=_WHAT, indent=2)
 
 
 def decode_sweep(content: bytes, *, path: str | None = None) -> Sweep:
@@ -191,26 +177,4 @@ def decode_sweep(content: bytes, *, path: str | None = None) -> Sweep:
     Raises:
         InputError: it is no sweep that this version can read.
     """
-    source = JsonSource(content, path, what=_WHAT)
-    head = source.decode(_Head)
-    if head.kind != Sweep.KIND:
-        shown = repr(head.kind) if isinstance(head.kind, str) else "missing"
-        raise source.error(
-            ("kind",) if head.kind is not None else (),
-            f"the kind is {shown[:100]}, where a sweep ({Sweep.KIND!r}) was expected",
-            hint=_HINT,
-        )
-    version = head.schema_version
-    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        raise source.error(
-            ("schema_version",) if version is not None else (),
-            f"schema_version must be a whole number such as {Sweep.SCHEMA_VERSION}",
-        )
-    if version > Sweep.SCHEMA_VERSION:
-        raise source.error(
-            ("schema_version",),
-            f"schema_version {version} was written by a newer modelmgr; this one knows "
-            f"{Sweep.SCHEMA_VERSION}",
-            hint="upgrade modelmgr",
-        )
-    return source.decode(Sweep)
+    return decode_record(content, Sweep, path=path, what=_WHAT, hint=_HINT)
