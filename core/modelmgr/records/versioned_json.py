@@ -17,9 +17,7 @@ from modelmgr.records.json_source import JsonSource
 class _Record(Protocol):
     KIND: ClassVar[str]
     SCHEMA_VERSION: ClassVar[int]
-
-    @property
-    def __struct_fields__(self) -> tuple[str, ...]: ...
+    __struct_fields__: ClassVar[tuple[str, ...]]
 
 
 _R = TypeVar("_R", bound=_Record)
