@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from modelmgr import ModelManager, UsageError
+from modelmgr.errors import InputError
 from modelmgr.records.devices import DeviceDescription
 from modelmgr.scheduling.policies import POLICIES, Lru
+from modelmgr.simulation.simulate import simulate
 from modelmgr.units import GIB
 from modelmgr.workload.policy_plugins import find_policy, policy_names
+from modelmgr.workload.scenario_reader import parse_scenario
 
 POLICY = """
 from modelmgr.scheduling.policies import Lru
@@ -40,6 +44,23 @@ number = other_policies:number
 lru = other_policies:Newest
 """
 
+
+PHASES = "".join(
+    f"  - {{mix: {{{tag}: 1}}, arrivals: {{pattern: constant, rate: 1/s}}, duration: 1 s}}\n"
+    for tag in "abcd"
+)
+MODELS = "".join(
+    f"  - {{tag: {tag}, cost: {{resident: 1 GiB, peak: 1 GiB, load: 1 ms, service: 1 ms}}}}\n"
+    for tag in "abcd"
+)
+SCENARIO = f"""schema_version: 1
+name: one-after-another
+seed: 1
+devices: [{{name: gpu0, memory: 3 GiB, slack: 0%}}]
+manager: {{policy: newest}}
+models:
+{MODELS}workload:
+{PHASES}"""
 
 WITH_PACKAGE = pytest.mark.usefixtures("package")
 
@@ -74,6 +95,25 @@ def test_a_manager_evicts_by_the_policy_that_a_package_registered() -> None:
             with manager.lease(tag, object):
                 pass
         assert [eviction.tag for eviction in manager.evictions()] == ["c"]
+
+
+@WITH_PACKAGE
+def test_a_scenario_is_simulated_under_the_policy_that_a_package_registered() -> None:
+    scenario = parse_scenario(SCENARIO)
+    written: list[bytes] = []
+    assert simulate(scenario, log=written.append).result.policy == "newest"
+    evicted = [
+        d["tag"]
+        for d in map(json.loads, b"".join(written).splitlines())
+        if d["action"] == "start_unload"
+    ]
+    assert evicted == ["c"]
+
+
+@WITH_PACKAGE
+def test_a_scenario_with_a_broken_policy_says_where_and_which_package_is_to_blame() -> None:
+    with pytest.raises(InputError, match=r"^<text>:\d+:\d+: manager\.policy: .*entry point"):
+        parse_scenario(SCENARIO.replace("newest", "broken"))
 
 
 @WITH_PACKAGE

@@ -8,11 +8,11 @@ asked for is imported. Built-in names cannot be taken.
 from __future__ import annotations
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from modelmgr.errors import UsageError
+from modelmgr.records.validation import nearest
 from modelmgr.scheduling.policies import POLICIES, EvictionPolicy
 
 GROUP = "modelmgr.policies"
@@ -38,10 +38,7 @@ def find_policy(policy: str | EvictionPolicy) -> EvictionPolicy:
         return maker()
     entry = _others().get(policy)
     if entry is None:
-        names = policy_names()
-        near = get_close_matches(policy, names, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"unknown policy {policy!r}; known: {', '.join(names)}{hint}")
+        raise UsageError(f"unknown policy {policy!r}; {nearest(policy, policy_names())}")
     origin = f"policy {policy!r} (entry point {entry.value!r})"
     try:
         made: Callable[[], Any] = entry.load()

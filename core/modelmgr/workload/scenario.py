@@ -65,7 +65,7 @@ class ScenarioDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManagerOptions:
-    """The manager's settings; ``policy`` is a name that ``make_policy`` knows."""
+    """The manager's settings; ``policy`` is a name that ``find_policy`` knows."""
 
     policy: str = "queue-value"
     isolation: Literal["exclusive", "beside"] = "beside"

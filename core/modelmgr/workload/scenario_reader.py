@@ -12,11 +12,11 @@ from typing import Literal
 
 from modelmgr.errors import UsageError
 from modelmgr.records.validation import convert, nearest
-from modelmgr.scheduling.policies import POLICIES, make_policy
 from modelmgr.units import format_bytes
 from modelmgr.workload.document import Document, parse_document, read_document
 from modelmgr.workload.model_list import check_schema_version
 from modelmgr.workload.places import At
+from modelmgr.workload.policy_plugins import find_policy, policy_names
 from modelmgr.workload.scenario import ManagerOptions, Scenario, ScenarioDevice, ScenarioModel
 from modelmgr.workload.scenario_costs import CostFiles
 from modelmgr.workload.scenario_entries import (
@@ -101,10 +101,14 @@ def build_scenario(
 
 
 def _manager(at: At, written: ManagerEntry) -> ManagerOptions:
+    if written.policy not in (names := policy_names()):
+        raise (at / "policy").wrong(
+            f"unknown policy {written.policy!r}", hint=nearest(written.policy, names)
+        )
     try:
-        make_policy(written.policy)
+        find_policy(written.policy)
     except UsageError as error:
-        raise (at / "policy").wrong(str(error), hint=nearest(written.policy, POLICIES)) from error
+        raise (at / "policy").wrong(str(error)) from error
     if written.max_copies is not None and written.max_copies < written.min_copies:
         raise (at / "max_copies").error(
             f"{(at / 'max_copies').name} ({written.max_copies}) is below min_copies "
