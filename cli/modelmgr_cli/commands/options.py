@@ -197,6 +197,27 @@ def _is_same_file(one: Path, other: Path) -> bool:
     return one.resolve() == other.resolve()
 
 
+def check_outputs(
+    outputs: Mapping[str, Path | None], inputs: Mapping[str, Path]
+) -> dict[str, Path]:
+    """Refuse, before anything is done for them, outputs that could not be written.
+
+    Args:
+        outputs: what will be written, by option; None where that is not wanted.
+        inputs: the command's other files, by what they are called: none may be replaced.
+
+    Returns:
+        All files of the command, for ``read_exports``.
+    """
+    taken = dict(inputs)
+    for option, output in outputs.items():
+        if output is not None:
+            check_output(output, option)
+            keep_apart(output, option, taken)
+            taken[option] = output
+    return taken
+
+
 def read_exports(
     texts: Sequence[str] | None, out: Path, others: Mapping[str, Path]
 ) -> dict[ExportFormat, Path]:

@@ -21,12 +21,9 @@ had; 130 interrupted, the result so far is kept.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import shlex
 import sys
-from collections.abc import Callable, Generator
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
@@ -37,31 +34,36 @@ import typer
 from modelmgr.errors import UsageError
 from modelmgr.measuring.interruption import StopSignals
 from modelmgr.measuring.machine import describe_machine
-from modelmgr.records.atomic_files import write_atomically
 from modelmgr.records.codec import load_costs, save_costs
 from modelmgr.records.costs import CostDatabase, MachineInfo, RunInfo
 from modelmgr.records.machines import is_same_device
 from modelmgr.records.result import Result
 from modelmgr.records.result_codec import encode_result
-from modelmgr.reporting.result_export import export_result_csv, export_result_markdown
 from modelmgr.runtime.scenario_run.devices import describe_first, machine_memory
-from modelmgr.runtime.scenario_run.run import RunOutcome, run_scenario, traffic_ends_ns
+from modelmgr.runtime.scenario_run.run import RunOutcome, run_scenario
 from modelmgr.runtime.scenario_run.scaling import scale_memory
 from modelmgr.units import NS_PER_S
-from modelmgr.workload.policy_plugins import find_policy
 from modelmgr.workload.scenario import Scenario
 from modelmgr.workload.scenario_reader import read_scenario
-from modelmgr_cli.commands import options
+from modelmgr_cli.commands import options, scenario_options
 from modelmgr_cli.commands.against import Against, read_against, show_against
+from modelmgr_cli.commands.scenario_options import (
+    DEFAULT_RESULT,
+    check_max_requests,
+    log_written_to,
+    warn_if_partial,
+    with_changes,
+    with_log,
+    write_result,
+)
 from modelmgr_cli.lazy import DocCommand
 from modelmgr_cli.outcome import Outcome
+from modelmgr_cli.render.pace import pace_display, run_words
 from modelmgr_cli.render.results import result_page
-from modelmgr_cli.render.running import run_display
 from modelmgr_cli.terminal import Terminal, terminal_of
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
-_DEFAULT_RESULT = Path("result.json")
 # Sent later than this, on average, a machine did not keep up with the scenario.
 _LATE_NS = NS_PER_S // 100
 
@@ -70,22 +72,14 @@ _LATE_NS = NS_PER_S // 100
 def run(
     context: typer.Context,
     *,
-    path: Annotated[Path, typer.Argument(metavar="SCENARIO.yaml", help="The scenario.")],
-    seed: Annotated[
-        int | None, typer.Option("--seed", metavar="N", help="Instead of the scenario's.")
-    ] = None,
-    policy: Annotated[
-        str | None,
-        typer.Option("--policy", metavar="NAME", help="Eviction policy instead of the scenario's."),
-    ] = None,
+    path: scenario_options.ScenarioFile,
+    seed: scenario_options.Seed = None,
+    policy: scenario_options.Policy = None,
     duration: Annotated[
         str | None,
         typer.Option("--duration", metavar="TIME", help="End the traffic then, e.g. '2 min'."),
     ] = None,
-    max_requests: Annotated[
-        int | None,
-        typer.Option("--max-requests", metavar="N", help="End the traffic after so many."),
-    ] = None,
+    max_requests: scenario_options.MaxRequests = None,
     memory_scale: Annotated[
         str | None,
         typer.Option(
@@ -94,13 +88,8 @@ def run(
             help="Make devices and stand-ins so much smaller, e.g. 1/8: what fits stays the same.",
         ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Write the result there, as JSON.")
-    ] = None,
-    log: Annotated[
-        Path | None,
-        typer.Option("--log", metavar="FILE", help="Write every decision there, as JSON lines."),
-    ] = None,
+    out: scenario_options.Out = None,
+    log: scenario_options.Log = None,
     costs_out: Annotated[
         Path | None,
         typer.Option(
@@ -110,33 +99,27 @@ def run(
         ),
     ] = None,
     against: Against = None,
-    export: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--export",
-            metavar="FORMAT[=PATH]",
-            help="Also write csv or markdown; beside the result unless PATH says where.",
-        ),
-    ] = None,
+    export: scenario_options.Export = None,
     json: options.AsJson = False,
 ) -> Outcome:
     """Check everything, run, write, show."""
     terminal = terminal_of(context)
     scenario = _chosen(path, seed=seed, policy=policy, memory_scale=memory_scale)
-    if max_requests is not None and max_requests < 1:
-        raise UsageError(f"--max-requests: {max_requests} is no number of requests; write 1000")
+    check_max_requests(max_requests)
     duration_s = options.read_seconds("--duration", duration)
     duration_ns = None if duration_s is None else round(duration_s * NS_PER_S)
     outputs = {"--out": out, "--log": log, "--costs-out": costs_out}
-    exports = _check_outputs({"the scenario": path}, outputs, against, out, export)
+    inputs = {"the scenario": path} | ({} if against is None else {"--against": against})
+    taken = options.check_outputs(outputs, inputs)
+    exports = options.read_exports(export, out or DEFAULT_RESULT, taken)
     other = read_against(against)
     machine = describe_machine(describe_first(scenario))
     costs = _begun(costs_out, machine)
     started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     with (
-        _written_to(log) as write,
+        log_written_to(log) as write,
         StopSignals() as signals,
-        run_display(terminal, traffic_ends_ns(scenario, duration_ns)) as display,
+        pace_display(terminal, _ends_ns(scenario, duration_ns), run_words) as display,
     ):
         outcome = run_scenario(
             scenario,
@@ -148,10 +131,8 @@ def run(
             machine=machine,
             costs=costs,
         )
-    result = outcome.result
-    if log is not None and result.evictions_trace is None:
-        result = msgspec.structs.replace(result, evictions_trace=str(log))
-    _write(result, out, exports, terminal)
+    result = with_log(outcome.result, log)
+    write_result(result, out, exports, terminal)
     if costs_out is not None:
         _save_costs(outcome, costs_out, started_at, terminal)
     if other is None or not json:
@@ -166,15 +147,9 @@ def _chosen(
     path: Path, *, seed: int | None, policy: str | None, memory_scale: str | None
 ) -> Scenario:
     """Read the scenario and put in what the command line says otherwise."""
-    scenario = read_scenario(path, purpose="run", machine_memory=machine_memory)
-    if seed is not None:
-        scenario = replace(scenario, seed=seed)
-    if policy is not None:
-        try:
-            find_policy(policy)
-        except UsageError as error:
-            raise UsageError(f"--policy: {error}") from error
-        scenario = replace(scenario, manager=replace(scenario.manager, policy=policy))
+    scenario = with_changes(
+        read_scenario(path, purpose="run", machine_memory=machine_memory), seed=seed, policy=policy
+    )
     if memory_scale is None:
         return scenario
     try:
@@ -194,23 +169,10 @@ def _share(text: str) -> Fraction:
         raise UsageError(f"{text!r} is no share; write for example '1/8'") from None
 
 
-def _check_outputs(
-    inputs: dict[str, Path],
-    outputs: dict[str, Path | None],
-    against: Path | None,
-    out: Path | None,
-    export: list[str] | None,
-) -> dict[options.ExportFormat, Path]:
-    """Refuse, before anything is run, what could not be written or would replace another."""
-    taken = dict(inputs)
-    if against is not None:
-        taken["--against"] = against
-    for option, output in outputs.items():
-        if output is not None:
-            options.check_output(output, option)
-            options.keep_apart(output, option, taken)
-            taken[option] = output
-    return options.read_exports(export, out or _DEFAULT_RESULT, taken)
+def _ends_ns(scenario: Scenario, duration_ns: int | None) -> int | None:
+    """Return when the traffic ends; None where only its trace knows."""
+    ends_ns = [end for end in (scenario.traffic_ends_ns, duration_ns) if end is not None]
+    return min(ends_ns, default=None)
 
 
 def _begun(costs_out: Path | None, machine: MachineInfo) -> CostDatabase | None:
@@ -225,31 +187,6 @@ def _begun(costs_out: Path | None, machine: MachineInfo) -> CostDatabase | None:
             f"({machine.device.kind} {machine.device.name})\nname another file"
         )
     return database
-
-
-@contextlib.contextmanager
-def _written_to(log: Path | None) -> Generator[Callable[[bytes], object] | None]:
-    """Open the decision log, within a ``with`` block."""
-    if log is None:
-        yield None
-        return
-    with log.open("wb") as file:
-        yield file.write
-
-
-def _write(
-    result: Result,
-    out: Path | None,
-    exports: dict[options.ExportFormat, Path],
-    terminal: Terminal,
-) -> None:
-    if out is not None:
-        write_atomically(out, encode_result(result))
-        terminal.tell(f"result written to {out}")
-    for form, path in exports.items():
-        text = export_result_csv(result) if form == "csv" else export_result_markdown(result)
-        write_atomically(path, text.encode())
-        terminal.tell(f"{form} written to {path}")
 
 
 def _save_costs(outcome: RunOutcome, path: Path, started_at: str, terminal: Terminal) -> None:
@@ -291,8 +228,4 @@ def _remark(outcome: RunOutcome, terminal: Terminal) -> None:
             f"requests were sent {lag.mean / 1e6:.1f} ms late on average: this machine is too busy "
             "for the scenario, and its waits are too long"
         )
-    if outcome.result.partial:
-        terminal.warn(
-            "interrupted: these are the figures until then; what was waiting or in service counts "
-            "as cancelled"
-        )
+    warn_if_partial(outcome.result, terminal)

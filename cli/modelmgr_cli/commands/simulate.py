@@ -28,11 +28,8 @@ Exit status: 0 done; 1 no swept device meets --slo; 2 bad input; 5 every row of 
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import time
-from collections.abc import Callable, Generator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,24 +38,30 @@ import typer
 
 from modelmgr.errors import UsageError
 from modelmgr.measuring.interruption import StopSignals
-from modelmgr.records.atomic_files import write_atomically
 from modelmgr.records.result import Result
 from modelmgr.records.result_codec import encode_result
-from modelmgr.reporting.result_export import export_result_csv, export_result_markdown
 from modelmgr.simulation.simulate import SimulationOutcome
 from modelmgr.simulation.simulate import simulate as simulate_scenario
 from modelmgr.units import NS_PER_S
-from modelmgr.workload.policy_plugins import find_policy, policy_names
-from modelmgr.workload.scenario import MixPhase, Scenario
+from modelmgr.workload.scenario import Scenario
 from modelmgr.workload.scenario_reader import read_scenario
-from modelmgr_cli.commands import options
+from modelmgr_cli.commands import options, scenario_options
 from modelmgr_cli.commands.against import Against, read_against, show_against
+from modelmgr_cli.commands.scenario_options import (
+    DEFAULT_RESULT,
+    check_max_requests,
+    log_written_to,
+    warn_if_partial,
+    with_changes,
+    with_log,
+    write_result,
+)
 from modelmgr_cli.commands.sweeping import SweepOptions, check_no_sweep, simulate_sweep
 from modelmgr_cli.lazy import DocCommand
 from modelmgr_cli.native_output import kept_off_stdout
 from modelmgr_cli.outcome import Outcome
+from modelmgr_cli.render.pace import pace_display, simulated_words
 from modelmgr_cli.render.results import result_page
-from modelmgr_cli.render.simulation import simulation_display
 from modelmgr_cli.terminal import Terminal, terminal_of
 
 if TYPE_CHECKING:
@@ -66,42 +69,17 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
-_DEFAULT_RESULT = Path("result.json")
-
-
-def _complete_policies(incomplete: str) -> list[str]:
-    return [name for name in policy_names() if name.startswith(incomplete)]
-
 
 @app.command(help=__doc__, cls=DocCommand)
 def simulate(
     context: typer.Context,
     *,
-    path: Annotated[Path, typer.Argument(metavar="SCENARIO.yaml", help="The scenario.")],
-    seed: Annotated[
-        int | None, typer.Option("--seed", metavar="N", help="Instead of the scenario's.")
-    ] = None,
-    policy: Annotated[
-        str | None,
-        typer.Option(
-            "--policy",
-            metavar="NAME",
-            help="Eviction policy instead of the scenario's: lru, gdsf, demand-tiers, queue-value "
-            "or one that another package brings.",
-            autocompletion=_complete_policies,
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Write the result there, as JSON.")
-    ] = None,
-    log: Annotated[
-        Path | None,
-        typer.Option("--log", metavar="FILE", help="Write every decision there, as JSON lines."),
-    ] = None,
-    max_requests: Annotated[
-        int | None,
-        typer.Option("--max-requests", metavar="N", help="End the traffic after so many."),
-    ] = None,
+    path: scenario_options.ScenarioFile,
+    seed: scenario_options.Seed = None,
+    policy: scenario_options.Policy = None,
+    out: scenario_options.Out = None,
+    log: scenario_options.Log = None,
+    max_requests: scenario_options.MaxRequests = None,
     check: Annotated[
         bool,
         typer.Option("--check/--no-check", help="Check every promise after every event; slow."),
@@ -156,20 +134,12 @@ def simulate(
         Path | None,
         typer.Option("--plot", metavar="FILE.html", help="Draw the sweep, as a page by itself."),
     ] = None,
-    export: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--export",
-            metavar="FORMAT[=PATH]",
-            help="Also write csv or markdown; beside the result unless PATH says where.",
-        ),
-    ] = None,
+    export: scenario_options.Export = None,
     json: options.AsJson = False,
 ) -> Outcome:
     """Check everything, simulate, write, show."""
     terminal = terminal_of(context)
-    if max_requests is not None and max_requests < 1:
-        raise UsageError(f"--max-requests: {max_requests} is no number of requests; write 1000")
+    check_max_requests(max_requests)
     if sweep:
         one_run = {
             "--log": log,
@@ -198,20 +168,21 @@ def simulate(
             terminal,
         )
     check_no_sweep({"--slo": slo, "--jobs": jobs, "--ray": ray, "--plot": plot})
-    scenario = _chosen(path, seed=seed, policy=policy)
+    scenario = with_changes(read_scenario(path), seed=seed, policy=policy)
     bound_time_s = options.read_seconds("--bound-time", bound_time)
     if certificate is not None and not bound:
         raise UsageError("--certificate: there is nothing to certify without a bound\nadd --bound")
     outputs = {"--out": out, "--log": log, "--certificate": certificate}
     inputs = {"the scenario": path} | ({} if against is None else {"--against": against})
-    exports = _check_outputs(inputs, outputs, out, export)
+    taken = options.check_outputs(outputs, inputs)
+    exports = options.read_exports(export, out or DEFAULT_RESULT, taken)
     other = read_against(against)
     started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     began_ns = time.monotonic_ns()
     with (
-        _written_to(log) as write,
+        log_written_to(log) as write,
         StopSignals() as signals,
-        simulation_display(terminal, _horizon_ns(scenario)) as display,
+        pace_display(terminal, scenario.traffic_ends_ns, simulated_words) as display,
     ):
         outcome = simulate_scenario(
             scenario,
@@ -223,13 +194,11 @@ def simulate(
             keep_schedule=bound,
         )
     took_ns = time.monotonic_ns() - began_ns
-    result = msgspec.structs.replace(outcome.result, started_at=started_at)
-    if log is not None and result.evictions_trace is None:
-        result = msgspec.structs.replace(result, evictions_trace=str(log))
+    result = with_log(msgspec.structs.replace(outcome.result, started_at=started_at), log)
     found = _bound(scenario, outcome, bound_time_s, terminal) if bound else None
     if found is not None:
         result = _certified(result, found, certificate, terminal)
-    _write(result, out, exports, terminal)
+    write_result(result, out, exports, terminal)
     if other is None or against is None:
         _show(result, found, took_ns, terminal, json=json)
     else:
@@ -237,57 +206,6 @@ def simulate(
             _show(result, found, took_ns, terminal, json=False)
         show_against(result, other, against, terminal, json=json)
     return Outcome.INTERRUPTED if result.partial else Outcome.FINE
-
-
-def _chosen(path: Path, *, seed: int | None, policy: str | None) -> Scenario:
-    """Read the scenario and put in what the command line says otherwise."""
-    scenario = read_scenario(path, purpose="simulate")
-    if seed is not None:
-        scenario = replace(scenario, seed=seed)
-    if policy is not None:
-        try:
-            find_policy(policy)
-        except UsageError as error:
-            raise UsageError(f"--policy: {error}") from error
-        scenario = replace(scenario, manager=replace(scenario.manager, policy=policy))
-    return scenario
-
-
-def _check_outputs(
-    inputs: dict[str, Path],
-    outputs: dict[str, Path | None],
-    out: Path | None,
-    export: list[str] | None,
-) -> dict[options.ExportFormat, Path]:
-    """Refuse, before anything is simulated, what could not be written or would replace another."""
-    taken = dict(inputs)
-    for option, output in outputs.items():
-        if output is not None:
-            options.check_output(output, option)
-            options.keep_apart(output, option, taken)
-            taken[option] = output
-    return options.read_exports(export, out or _DEFAULT_RESULT, taken)
-
-
-def _horizon_ns(scenario: Scenario) -> int | None:
-    """Return when the traffic ends, None where only a trace knows."""
-    ends_ns = now_ns = 0
-    for phase in scenario.workload:
-        if not isinstance(phase, MixPhase):
-            return None
-        now_ns = (now_ns if phase.start_ns is None else phase.start_ns) + phase.duration_ns
-        ends_ns = max(ends_ns, now_ns)
-    return ends_ns
-
-
-@contextlib.contextmanager
-def _written_to(log: Path | None) -> Generator[Callable[[bytes], object] | None]:
-    """Open the decision log, within a ``with`` block."""
-    if log is None:
-        yield None
-        return
-    with log.open("wb") as file:
-        yield file.write
 
 
 def _bound(
@@ -320,21 +238,6 @@ def _certified(
     return msgspec.structs.replace(result, bound=bound.record(name))
 
 
-def _write(
-    result: Result,
-    out: Path | None,
-    exports: dict[options.ExportFormat, Path],
-    terminal: Terminal,
-) -> None:
-    if out is not None:
-        write_atomically(out, encode_result(result))
-        terminal.tell(f"result written to {out}")
-    for form, path in exports.items():
-        text = export_result_csv(result) if form == "csv" else export_result_markdown(result)
-        write_atomically(path, text.encode())
-        terminal.tell(f"{form} written to {path}")
-
-
 def _show(
     result: Result, bound: RunBound | None, took_ns: int, terminal: Terminal, *, json: bool
 ) -> None:
@@ -350,8 +253,4 @@ def _show(
     terminal.tell(
         f"{result.requests.total:,} requests in {took_ns / NS_PER_S:.1f} s, {rate:,.0f} requests/s"
     )
-    if result.partial:
-        terminal.warn(
-            "interrupted: these are the figures until then; what was waiting or in service counts "
-            "as cancelled"
-        )
+    warn_if_partial(result, terminal)

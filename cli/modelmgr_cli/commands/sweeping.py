@@ -120,12 +120,8 @@ def _read(option: str, text: str, read: Callable[[str], _Read]) -> _Read:
 
 def _check_outputs(asked: SweepOptions) -> Path | None:
     """Refuse what could not be written; return where the CSV goes."""
-    taken: dict[str, Path] = {"the scenario": asked.path}
-    for option, output in (("--out", asked.out), ("--plot", asked.plot)):
-        if output is not None:
-            options.check_output(output, option)
-            options.keep_apart(output, option, taken)
-            taken[option] = output
+    outputs = {"--out": asked.out, "--plot": asked.plot}
+    taken = options.check_outputs(outputs, {"the scenario": asked.path})
     exports = options.read_exports(asked.export, asked.out or _DEFAULT_SWEEP, taken)
     others = [form for form in exports if form != "csv"]
     if others:

@@ -259,6 +259,17 @@ class Scenario:
                 return model
         raise KeyError(tag)
 
+    @property
+    def traffic_ends_ns(self) -> int | None:
+        """When the last phase ends; None where only a trace knows."""
+        ends_ns = now_ns = 0
+        for phase in self.workload:
+            if not isinstance(phase, MixPhase):
+                return None
+            now_ns = (now_ns if phase.start_ns is None else phase.start_ns) + phase.duration_ns
+            ends_ns = max(ends_ns, now_ns)
+        return ends_ns
+
 
 @dataclass(frozen=True, slots=True)
 class Request:

@@ -58,7 +58,7 @@ from modelmgr.workers.launcher import WorkerLauncher
 from modelmgr.workers.loaders.registry import get_loader
 from modelmgr.workload.raw_requests import NO_SHAPE
 from modelmgr.workload.requests import RequestSource
-from modelmgr.workload.scenario import MixPhase, Scenario
+from modelmgr.workload.scenario import Scenario
 
 POLL_INTERVAL_S = 0.5
 """As ``ModelManager(poll_interval=0.5)``, and as the simulation has it."""
@@ -137,22 +137,6 @@ def run_scenario(
         traffic = Traffic(source, run.clock, max_requests=max_requests, duration_ns=duration_ns)
         partial = not run.drive(traffic, progress, stop)
         return run.outcome(partial=partial, machine=machine, costs=costs)
-
-
-def traffic_ends_ns(scenario: Scenario, duration_ns: int | None = None) -> int | None:
-    """Return when a scenario's traffic ends, None where only a trace knows.
-
-    Args:
-        scenario: to be run.
-        duration_ns: ends it then at the latest.
-    """
-    ends_ns = now_ns = 0
-    for phase in scenario.workload:
-        if not isinstance(phase, MixPhase):
-            return duration_ns
-        now_ns = (now_ns if phase.start_ns is None else phase.start_ns) + phase.duration_ns
-        ends_ns = max(ends_ns, now_ns)
-    return ends_ns if duration_ns is None else min(ends_ns, duration_ns)
 
 
 def _check(scenario: Scenario) -> None:

@@ -1,0 +1,122 @@
+"""What ``simulate`` and ``run`` share: options, what is checked before, what is written after."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from modelmgr.errors import UsageError
+from modelmgr.records.atomic_files import write_atomically
+from modelmgr.records.result import Result
+from modelmgr.records.result_codec import encode_result
+from modelmgr.reporting.result_export import export_result_csv, export_result_markdown
+from modelmgr.workload.policy_plugins import find_policy, policy_names
+from modelmgr.workload.scenario import Scenario
+from modelmgr_cli.commands import options
+from modelmgr_cli.terminal import Terminal
+
+
+def _complete_policies(incomplete: str) -> list[str]:
+    return [name for name in policy_names() if name.startswith(incomplete)]
+
+
+ScenarioFile = Annotated[Path, typer.Argument(metavar="SCENARIO.yaml", help="The scenario.")]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Instead of the scenario's.")]
+Policy = Annotated[
+    str | None,
+    typer.Option(
+        "--policy",
+        metavar="NAME",
+        help="Eviction policy instead of the scenario's: lru, gdsf, demand-tiers, queue-value or "
+        "one that another package brings.",
+        autocompletion=_complete_policies,
+    ),
+]
+MaxRequests = Annotated[
+    int | None,
+    typer.Option("--max-requests", metavar="N", help="End the traffic after so many."),
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="FILE", help="Write the result there, as JSON.")
+]
+Log = Annotated[
+    Path | None,
+    typer.Option("--log", metavar="FILE", help="Write every decision there, as JSON lines."),
+]
+Export = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--export",
+        metavar="FORMAT[=PATH]",
+        help="Also write csv or markdown; beside the result unless PATH says where.",
+    ),
+]
+
+DEFAULT_RESULT = Path("result.json")
+
+
+def check_max_requests(count: int | None) -> None:
+    """Refuse an end of the traffic before its first request."""
+    if count is not None and count < 1:
+        raise UsageError(f"--max-requests: {count} is no number of requests; write 1000")
+
+
+def with_changes(scenario: Scenario, *, seed: int | None, policy: str | None) -> Scenario:
+    """Return the scenario with what the command line says otherwise."""
+    if seed is not None:
+        scenario = replace(scenario, seed=seed)
+    if policy is not None:
+        try:
+            find_policy(policy)
+        except UsageError as error:
+            raise UsageError(f"--policy: {error}") from error
+        scenario = replace(scenario, manager=replace(scenario.manager, policy=policy))
+    return scenario
+
+
+@contextlib.contextmanager
+def log_written_to(log: Path | None) -> Generator[Callable[[bytes], object] | None]:
+    """Open the decision log, within a ``with`` block."""
+    if log is None:
+        yield None
+        return
+    with log.open("wb") as file:
+        yield file.write
+
+
+def with_log(result: Result, log: Path | None) -> Result:
+    """Return a result that says where its decisions are, if they are in a file and not in it."""
+    if log is None or result.evictions_trace is not None:
+        return result
+    return msgspec.structs.replace(result, evictions_trace=str(log))
+
+
+def write_result(
+    result: Result,
+    out: Path | None,
+    exports: dict[options.ExportFormat, Path],
+    terminal: Terminal,
+) -> None:
+    """Write the result and its exports where they are wanted, and say so."""
+    if out is not None:
+        write_atomically(out, encode_result(result))
+        terminal.tell(f"result written to {out}")
+    for form, path in exports.items():
+        text = export_result_csv(result) if form == "csv" else export_result_markdown(result)
+        write_atomically(path, text.encode())
+        terminal.tell(f"{form} written to {path}")
+
+
+def warn_if_partial(result: Result, terminal: Terminal) -> None:
+    """Say of an interrupted run what its figures are."""
+    if result.partial:
+        terminal.warn(
+            "interrupted: these are the figures until then; what was waiting or in service counts "
+            "as cancelled"
+        )
