@@ -8,19 +8,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, Self
 
 import msgspec
 
 from modelmgr.devices.discovery import discover, open_reader
 from modelmgr.devices.reading import MemoryReader
 from modelmgr.errors import ModelmgrError, ShutdownTimeoutError, UsageError
+from modelmgr.measuring.interruption import StopRequested, StopSignals
 from modelmgr.measuring.machine import describe_machine
 from modelmgr.records.atomic_files import write_atomically
 from modelmgr.records.codec import encode_costs, load_costs
@@ -35,9 +33,9 @@ from modelmgr_cli.outcome import Outcome
 from modelmgr_cli.terminal import Terminal, printable
 
 _BETWEEN_WRITES_S = 60.0
-_LOOK_S = 0.1
 _UNLOAD_S = 10.0
-_AT_ONCE = 2  # signals
+# The first waits for holders, the second ends at once: neither in the middle of the manager's work.
+_SIGNALS_BEFORE_THROWN = 2
 # A thread that wakes waits for the interpreter so long (5 ms by default), and a lease takes 0.1 ms.
 _SWITCH_INTERVAL_S = 0.0005
 
@@ -97,7 +95,10 @@ def serve_until_stopped(settings: ServeSettings, terminal: Terminal) -> Outcome:
     """
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     make_metrics = None if settings.metrics_port is None else _metrics_maker()
-    with _StopCount() as signals, ExitStack() as opened:
+    with (
+        StopSignals(thrown_from=_SIGNALS_BEFORE_THROWN + 1) as signals,
+        ExitStack() as opened,
+    ):
         readers = _open_readers(settings, opened)
         launcher = opened.enter_context(WorkerLauncher())
         manager = ModelManager(
@@ -131,46 +132,44 @@ def serve_until_stopped(settings: ServeSettings, terminal: Terminal) -> Outcome:
             _say_where(settings, server, readers, metrics_url, terminal)
             _wait(server, signals, learned)
         finally:
-            if signals.count:
+            if signals.requested:
                 terminal.tell("stopping once all copies are released; the same again stops at once")
             timeout_s = settings.stop_timeout_s
             _stop(server, manager, launcher, signals, timeout_s=timeout_s, terminal=terminal)
             learned.write()
-    if signals.count:
+    if signals.requested:
         return Outcome.INTERRUPTED
     terminal.tell("stopped by a client")
     return Outcome.FINE
 
 
-def _wait(server: ServiceServer, signals: _StopCount, learned: _LearnedFile) -> None:
+def _wait(server: ServiceServer, signals: StopSignals, learned: _LearnedFile) -> None:
     """Wait for a signal or for a client that stops the server."""
-    write_at = time.monotonic() + _BETWEEN_WRITES_S
-    while not signals.count and not server.wait(_LOOK_S):
-        if time.monotonic() >= write_at:
+    with suppress(StopRequested):
+        while True:
+            with signals.interruptible():
+                if server.wait(_BETWEEN_WRITES_S):
+                    return
             learned.write()
-            write_at = time.monotonic() + _BETWEEN_WRITES_S
 
 
 def _stop(
     server: ServiceServer,
     manager: ModelManager,
     launcher: WorkerLauncher,
-    signals: _StopCount,
+    signals: StopSignals,
     *,
     timeout_s: float,
     terminal: Terminal,
 ) -> None:
     """Refuse what is new, wait for holders, and end; at once where another signal comes."""
-    give_up_at = time.monotonic() + timeout_s
-    while signals.count < _AT_ONCE:
-        left_s = give_up_at - time.monotonic()
-        try:
-            manager.shutdown(max(0.0, min(_LOOK_S, left_s)))
-        except ShutdownTimeoutError:
-            if left_s > 0:
-                continue
-        break
-    else:
+    asked = signals.count
+    with suppress(ShutdownTimeoutError):
+        manager.shutdown(0)
+    try:
+        with signals.interruptible(after=asked):
+            manager.wait_until_free(timeout_s)
+    except StopRequested:
         terminal.tell("stopping at once")
         for pid in launcher.pids():
             with suppress(ProcessLookupError):
@@ -254,43 +253,6 @@ def _say_where(
         terminal.tell(f"metrics at {metrics_url}")
     terminal.tell(f"in Python: manager = modelmgr.connect({path})")
     terminal.tell(f"listening at {printable(str(server.path))} (process {os.getpid()})")
-
-
-class _StopCount:
-    """Counts the signals that ask a server to stop, within a ``with`` block.
-
-    They are looked for rather than waited for: a signal may reach another thread than the main one,
-    and then ends none of its waits; and thrown into the middle of the manager's work, it could end
-    that half-way. Only the third one is thrown.
-
-    Attributes:
-        count: how many came.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
-                self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Handle the signals as before."""
-        for number, handler in self._before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
-        self.count += 1
-        if self.count > _AT_ONCE:
-            raise KeyboardInterrupt
 
 
 class _LearnedFile:

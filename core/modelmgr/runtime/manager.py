@@ -418,7 +418,7 @@ class ModelManager:
         timeout_s = self._wait_timeout_s if timeout is None else as_seconds("timeout", timeout)
         self._shut_down = True
         self._driver.tell(self._driver.scheduler.close)
-        self._driver.wait_until(lambda: not self._awaited(), timeout_s)
+        self.wait_until_free(timeout_s)
         with self._driver.gate:
             holders = tuple(
                 self._holder(number) for number in self._awaited() if self._held(number)
@@ -431,6 +431,17 @@ class ModelManager:
             )
         for reader in self._own_readers:
             reader.close()
+
+    def wait_until_free(self, timeout: float | None) -> bool:
+        """Wait until no copy is left but the calling thread's own; changes nothing.
+
+        Args:
+            timeout: seconds to wait at most, None for ever.
+
+        Returns:
+            Whether it came to that.
+        """
+        return self._driver.wait_until(lambda: not self._awaited(), timeout)
 
     def _held(self, number: int) -> bool:
         """Say whether a copy is in somebody's hands, or being loaded by somebody."""
