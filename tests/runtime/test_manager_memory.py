@@ -272,3 +272,54 @@ def test_costs_come_as_a_mapping_and_nonsense_is_refused(tmp_path: Path) -> None
             ModelManager(FakeDevice(), costs={"m": bad})
     with pytest.raises(UsageError):
         ModelManager(FakeDevice(), costs=tmp_path / "missing.json")
+
+
+class _OwnProcess(FakeModel):
+    """A model whose process no reading tells apart, as on a GPU seen from within a container."""
+
+    @property
+    def alive(self) -> bool:
+        return not self.closed
+
+
+class _OwnProcessLoader:
+    own_process = True
+
+    def __init__(self, device: FakeDevice, resident_mb: float) -> None:
+        self._device = device
+        self._resident_mb = resident_mb
+        self.made: list[_OwnProcess] = []
+
+    def __call__(self) -> _OwnProcess:
+        self.made.append(_OwnProcess(self._device, self._resident_mb))
+        return self.made[-1]
+
+
+def test_foreign_use_that_a_figure_too_high_hid_is_seen_before_its_room_is_given_away() -> None:
+    """A process that is gone gave back its whole charge, also what others had of it by then."""
+    device = FakeDevice()
+    costs = {"small": 5000.0, "large": 7000.0}
+    with ModelManager(device, costs=costs) as manager:
+        with manager.lease("small", _OwnProcessLoader(device, 2000.0)):
+            pass
+        device.foreign_mb = 3000.0  # together what the one copy is taken to hold
+        with pytest.raises(AcquireTimeoutError):
+            manager.lease("large", _OwnProcessLoader(device, 7000.0), timeout=0.2)
+        assert device.highest_mb <= 9000.0
+
+
+def test_foreign_use_that_a_dead_process_hid_is_seen_before_its_room_is_given_away() -> None:
+    device = FakeDevice()
+    loader = _OwnProcessLoader(device, 2000.0)
+    costs = {"small": 5000.0, "large": 7000.0}
+    with ModelManager(device, costs=costs) as manager:
+        lease = manager.lease("small", loader)
+        device.foreign_mb = 3000.0
+        large = _OwnProcessLoader(device, 7000.0)
+        waiting = Party(lambda: manager.lease("large", large, timeout=0.5).release())
+        wait_until(lambda: len(manager.snapshot().queue) == 1, "it waits for room")
+        loader.made[0].close()  # it dies
+        lease.release()
+        with pytest.raises(AcquireTimeoutError):
+            waiting.result()
+        assert device.highest_mb <= 9000.0

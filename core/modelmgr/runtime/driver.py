@@ -509,6 +509,12 @@ class Driver:
 
     def _lose(self, copy: int) -> None:
         """Tell that a copy's process died, and let its remains be cleared away."""
+        if self.gate.inside():  # a device is read first, which is not done in here
+            self.gate.afterwards(partial(self._lose, copy))
+            return
+        dead = self.loaded.get(copy)
+        if dead is not None:
+            self.watch.see_gone(dead.device, copy)
         lost: list[Loaded] = []
 
         def tell(now_ns: int) -> list[Action]:
@@ -690,6 +696,8 @@ class Driver:
             if not shared:
                 self._close(loaded.instance, action.tag)
             gone = loaded.own_process and not getattr(loaded.instance, "alive", False)
+            if gone:
+                self.watch.see_gone(action.device, action.copy)
             if loaded.pid is not None and gone:
                 self.readers[loaded.device].untrack(loaded.pid)
             with self.gate:

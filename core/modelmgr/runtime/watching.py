@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from modelmgr.devices.reading import MemoryReading
 from modelmgr.errors import DeviceError
@@ -69,6 +69,8 @@ class DeviceWatch:
             reader.description.kind not in NEVER_READ for reader in readers
         )
         self._thread: threading.Thread | None = None
+        # By device: the copies that its last good reading told apart.
+        self._told_apart: list[Collection[int]] = [()] * len(readers)
 
     @property
     def asleep(self) -> bool:
@@ -80,8 +82,22 @@ class DeviceWatch:
         for device in range(len(self._readers)):
             self.read(device, within_s)
 
-    def read(self, device: int, within_s: float = PATIENCE_S) -> None:
-        """Read one device now and tell the scheduler, outside of the lock while reading."""
+    def see_gone(self, device: int, copy: int) -> None:
+        """Look what is left of a copy whose process has ended, before its charge is dropped.
+
+        Where readings do not tell it apart, a figure that was too high hid what others use.
+        """
+        if copy not in self._told_apart[device]:
+            self.read(device, gone=copy)
+
+    def read(self, device: int, within_s: float = PATIENCE_S, *, gone: int | None = None) -> None:
+        """Read one device now and tell the scheduler, outside of the lock while reading.
+
+        Args:
+            device: its number.
+            within_s: how long to wait for the reading.
+            gone: a copy whose process has ended: it holds nothing of what is read.
+        """
         reader = self._readers[device]
         mark = self._learner.mark(device, time.monotonic_ns())
         try:
@@ -95,6 +111,9 @@ class DeviceWatch:
         def tell(now_ns: int) -> list[Action]:
             actions: list[Action] = []
             own_bytes = self._own_bytes(device, reading)
+            self._told_apart[device] = own_bytes or ()
+            if gone is not None:
+                own_bytes = {**(own_bytes or {}), gone: 0}
             if reader.description.kind not in NEVER_READ:
                 configuration = configuration_of(self._scheduler.devices[device], own_bytes)
                 self._learner.reading(device, reading, configuration, mark)
