@@ -6,6 +6,7 @@ import gc
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from modelmgr import (
     UsageError,
     WorkerDiedError,
 )
+from modelmgr.runtime.service import messages, parcels
 from modelmgr.runtime.service.link import Link
 from modelmgr.runtime.service.permits import Permit, Permits
 from modelmgr.runtime.service.remote_lease import RemoteModel
@@ -355,6 +357,25 @@ def test_a_server_that_stops_refuses_waiters_and_waits_for_holders(tmp_path: Pat
             holder.snapshot()
         with pytest.raises(ServiceLostError):
             modelmgr.connect(server.path)
+
+
+def test_the_last_release_is_answered_by_a_server_that_waited_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server took it and cut the connection before its answer: a lease well released raised."""
+    post = parcels.post
+
+    def post_late(stream: Any, encoder: Any, message: Any, buffers: Any = ()) -> None:
+        if isinstance(message, messages.Answer):
+            threading.Event().wait(0.2)  # so long the stop has to be faster
+        post(stream, encoder, message, buffers)
+
+    with serving(tmp_path / "m.sock") as server, modelmgr.connect(server.path) as client:
+        lease = client.lease("small")
+        client.stop_server(timeout=None)
+        monkeypatch.setattr(parcels, "post", post_late)
+        lease.release()
+        assert server.wait(20)
 
 
 def test_a_stop_that_runs_out_of_time_names_the_holders_and_takes_their_leases(

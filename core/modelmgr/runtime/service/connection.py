@@ -115,6 +115,16 @@ class ClientConnection:
         if desk is not None:
             desk.cancel_waiting()
 
+    @property
+    def calling(self) -> bool:
+        """Whether a call of a model runs here."""
+        desk = self._desk
+        return desk is not None and desk.calling
+
+    def hear_no_more(self) -> None:
+        """Take no further request; the answer to the latest still goes out."""
+        self._stream.hear_no_more()
+
     def cut(self) -> None:
         """End the connection, whatever it does; called by another thread."""
         self._stream.cut()

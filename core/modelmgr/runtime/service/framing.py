@@ -85,6 +85,11 @@ class Stream:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
+    def hear_no_more(self) -> None:
+        """Let ``receive`` end with EOFError once what has come is read; sending goes on."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RD)
+
     def hung_up(self, within_ms: float = 0.0) -> bool:
         """Say whether the other end is gone, or goes within so many milliseconds."""
         descriptor = self._socket.fileno()

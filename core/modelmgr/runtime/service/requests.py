@@ -114,6 +114,11 @@ class Desk:
             self._unconfirmed = None
         return self._answers[type(request)](request, parcel)
 
+    @property
+    def calling(self) -> bool:
+        """Whether a call of a model runs."""
+        return self._calling is not None
+
     def client_gone(self) -> None:
         """End what the client waits for on this connection; called by another thread."""
         with self._lock:

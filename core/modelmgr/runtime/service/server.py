@@ -36,6 +36,7 @@ _LOG = logging.getLogger("modelmgr")
 _EPOCH_BYTES = 8
 _NO_DESCRIPTOR_PAUSE_S = 0.05
 _FRAME_TIMEOUT_S = 5.0
+_LAST_ANSWERS_S = 1.0  # a stop waits no longer for a client that does not read
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,6 +368,7 @@ class ServiceServer:
             self._released.wait_for(lambda: not self._held(), timeout)
             self._cut_off = tuple(self._held())
             sessions = list(self._sessions.values())
+        self._let_answers_finish()
         for session in sessions:
             session.reclaim(self._end(session))
         with self._lock:
@@ -381,6 +383,18 @@ class ServiceServer:
         for thread in clearing:
             thread.join()
         self._place.close()
+
+    def _let_answers_finish(self) -> None:
+        """Hear nobody any more, and let go out what is being answered: the last release, mostly."""
+        with self._lock:
+            asked = [(c, t) for c, t in self._connections.items() if not c.is_anchor]
+        for connection, _ in asked:
+            self._watch.unwatch(connection.end.fileno())  # or our own silence looks like its end
+            connection.hear_no_more()
+        give_up_at = time.monotonic() + _LAST_ANSWERS_S
+        for connection, thread in asked:
+            if not connection.calling:
+                thread.join(max(0.0, give_up_at - time.monotonic()))
 
     def _close_elsewhere(self, timeout: float | None) -> None:
         threading.Thread(
