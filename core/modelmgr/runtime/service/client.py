@@ -25,6 +25,7 @@ from modelmgr.errors import (
 )
 from modelmgr.records.costs import Eviction
 from modelmgr.runtime.service import messages
+from modelmgr.runtime.service.dialling import DEFAULT_PATIENCE_S
 from modelmgr.runtime.service.link import Link
 from modelmgr.runtime.service.places import checked_path
 from modelmgr.runtime.service.remote_lease import RemoteLease, RemoteModel
@@ -36,17 +37,21 @@ _SERVERS_CHOICE = object()
 Result = TypeVar("Result")
 
 
-def connect(path: str | Path | None = None) -> RemoteManager:
+def connect(
+    path: str | Path | None = None, *, patience_s: float = DEFAULT_PATIENCE_S
+) -> RemoteManager:
     """Return the manager that the processes of this machine share.
 
     Args:
         path: the server's socket; None for the default, where ``modelmgr serve`` listens.
+        patience_s: how long the server may show no sign of life, seconds; then whatever waits for
+            it fails with ServiceLostError, be it this call, a wait for a lease or a model's call.
 
     Raises:
-        ServiceLostError: no server listens there.
+        ServiceLostError: no server listens there, or it is stopped.
         UsageError: the path cannot be one, or the server is another user's.
     """
-    return RemoteManager(path)
+    return RemoteManager(path, patience_s=patience_s)
 
 
 class RemoteManager:
@@ -57,16 +62,20 @@ class RemoteManager:
 
     Args:
         path: the server's socket, None for the default.
+        patience_s: how long the server may show no sign of life, seconds.
 
     Raises:
-        ServiceLostError: no server listens there.
+        ServiceLostError: no server listens there, or it is stopped.
         UsageError: the path cannot be one, or the server is another user's.
     """
 
-    def __init__(self, path: str | Path | None = None) -> None:
+    def __init__(
+        self, path: str | Path | None = None, *, patience_s: float = DEFAULT_PATIENCE_S
+    ) -> None:
         self._path = checked_path(path)
+        self._patience_s = patience_s
         self._lock = threading.Lock()
-        self._link = Link(self._path)
+        self._link = Link(self._path, patience_s)
 
     @property
     def path(self) -> Path:
@@ -231,7 +240,7 @@ class RemoteManager:
             ServiceLostError: no server listens there.
         """
         with self._lock:
-            link = Link(self._path)
+            link = Link(self._path, self._patience_s)
             old, self._link = self._link, link
         old.close(superseded=True)
 

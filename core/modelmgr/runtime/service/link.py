@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import threading
 import time
 import weakref
@@ -28,16 +27,15 @@ from modelmgr.errors import (
     UsageError,
 )
 from modelmgr.runtime.service import faults, messages, parcels
+from modelmgr.runtime.service.dialling import Dialler
 from modelmgr.runtime.service.framing import MalformedError, SilenceError, Stream
-from modelmgr.runtime.service.peers import peer_of
 from modelmgr.runtime.service.permits import Permits
 
 _Reply = TypeVar("_Reply")
 _Made = TypeVar("_Made")
 
 _ANSWER_TIMEOUT_S = 60.0
-"""How long a server may take to answer what it need not wait for."""
-_FRAME_TIMEOUT_S = 30.0
+"""How long a server that runs may take to answer what it need not wait for."""
 _FAREWELL_MS = 200  # a killed process's descriptors are closed one after another
 # Waits for leases must keep neither a call nor a release from its connection: what they wait for
 # may be what this very process holds.
@@ -66,13 +64,15 @@ class Link:
 
     Args:
         path: the server's socket.
+        patience_s: how long the server may show no sign of life, seconds.
 
     Raises:
-        ServiceLostError: nobody listens there.
+        ServiceLostError: nobody listens there, or nobody answers.
         UsageError: the server is another user's, or refuses.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience_s: float) -> None:
+        self._dialler = Dialler(path, patience_s)
         self.path = path
         self.pid = os.getpid()
         self.lost: str | None = None
@@ -84,9 +84,8 @@ class Link:
         self._open: weakref.WeakSet[Stream] = weakref.WeakSet()
         self._leases: dict[int, LeaseReference] = {}
         self._dropped: deque[LeaseReference] = deque()
-        self._token: bytes | None = None
-        self._anchor, welcome = self._connect()
-        self._token = welcome.token
+        self._anchor, welcome = self._dialler.connect()
+        self._dialler.token = welcome.token
         self.epoch = welcome.epoch
         self.server_pid = welcome.pid
         self._short = Permits(_KEPT_FOR_SHORT)
@@ -257,7 +256,7 @@ class Link:
                 return
             request = messages.Release(epoch=self.epoch, serial=dropped.serial)
             parcels.post(stream, self._encoder(), request)
-            parcels.receive(stream).close()  # whatever it says: nobody is left to be told
+            self._receive(stream, None).close()  # whatever it says: nobody is left to be told
             self._leases.pop(dropped.serial, None)
             with contextlib.suppress(ValueError):
                 self._dropped.remove(dropped)
@@ -267,6 +266,7 @@ class Link:
             try:
                 return parcels.receive(stream)
             except SilenceError:
+                self._dialler.check_alive()
                 if deadline is not None and time.monotonic() >= deadline:
                     raise TimeoutError(f"no answer within {_ANSWER_TIMEOUT_S:g} s") from None
 
@@ -287,7 +287,10 @@ class Link:
             return ManagerClosedError("this connection to the server was shut down")
         if self.lost is None:
             if not self._anchor.hung_up(_FAREWELL_MS):
-                return ServiceLostError(f"the server at {self.path} gave no answer: {error}")
+                why = str(error)
+                if isinstance(error, BlockingIOError):
+                    why = f"it has read nothing for {self._dialler.patience_s:g} s"
+                return ServiceLostError(f"the server at {self.path} gave no answer: {why}")
             self.lost = (
                 f"the server at {self.path} (process {self.server_pid}) is gone, and every lease "
                 "of it; call reconnect() once it runs again"
@@ -305,7 +308,7 @@ class Link:
         except IndexError:
             pass
         try:
-            stream, _ = self._connect()
+            stream, _ = self._dialler.connect()
         except ServiceLostError as error:
             raise self._loss(error) from None
         with self._lock:
@@ -331,42 +334,6 @@ class Link:
         with self._lock:
             self._open.discard(stream)
         stream.close()
-
-    def _connect(self) -> tuple[Stream, messages.Welcome]:
-        end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        stream = Stream(end, frame_timeout_s=_FRAME_TIMEOUT_S)
-        try:
-            try:
-                end.connect(str(self.path))
-            except OSError as error:
-                raise ServiceLostError(
-                    f"no server listens at {self.path} ({error}); start one with `modelmgr serve`"
-                ) from error
-            server = peer_of(end)
-            if server.uid != os.geteuid():
-                raise UsageError(  # noqa: TRY301 - one place closes the stream
-                    f"the server at {self.path} is user {server.uid}'s, and this is user "
-                    f"{os.geteuid()}: choose another socket path"
-                )
-            stream.set_silence(_ANSWER_TIMEOUT_S)
-            return stream, self._say_hello(stream)
-        except BaseException:
-            stream.close()
-            raise
-
-    def _say_hello(self, stream: Stream) -> messages.Welcome:
-        hello = messages.Hello(version=messages.PROTOCOL_VERSION, token=self._token)
-        try:
-            parcels.post(stream, self._encoder(), hello)
-            parcel = parcels.receive(stream)
-            parcel.close()
-            return self._check(parcel.decode(messages.REPLIES), messages.Welcome)
-        except _LastWordsError as error:
-            raise error.said from None
-        except (EOFError, OSError, MalformedError, SilenceError) as error:
-            raise ServiceLostError(
-                f"the server at {self.path} did not greet this process: {str(error) or 'no answer'}"
-            ) from error
 
     def _encoder(self) -> msgspec.msgpack.Encoder:
         encoders: Any = self._encoders
