@@ -20,7 +20,7 @@ from modelmgr_cli.terminal import Terminal
 
 _REFRESH_PER_S = 4
 _BAR_WIDTH = 32
-_WORDS_WIDTH = 70
+_LEAST_BAR_WIDTH = 5
 _BETWEEN_LINES_NS = 5 * NS_PER_S
 
 
@@ -178,13 +178,14 @@ class _LiveLine:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Render the line as it stands now; called by the refresh thread."""
         del console
+        words = self._words(self._pace)
         line = Text(no_wrap=True, overflow="ellipsis")
         share = self._pace.share
-        if share is not None:
-            width = min(_BAR_WIDTH, max(10, options.max_width - _WORDS_WIDTH))
+        width = min(_BAR_WIDTH, options.max_width - len(words) - 1)
+        if share is not None and width >= _LEAST_BAR_WIDTH:
             filled = round(width * share)
             line.append("━" * filled, style="cyan")
             line.append("┄" * (width - filled), style="bright_black")
             line.append(" ")
-        line.append(self._words(self._pace))
+        line.append(words)
         yield line
