@@ -47,6 +47,10 @@ class _Commands(LazyGroup):
             "modelmgr_cli.commands.run",
             "Run a scenario for real: worker processes, real memory, the wall clock.",
         ),
+        "compare": (
+            "modelmgr_cli.commands.compare",
+            "Hold a database or a result against an earlier one; fail where it got worse.",
+        ),
         "certify": (
             "modelmgr_cli.commands.certify",
             "Check the certificate of an offline bound, without a solver.",

@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from modelmgr.workload.schema import KINDS, json_schema
+from modelmgr.comparing.schema import KINDS, json_schema
 from modelmgr_cli.lazy import DocCommand
 from modelmgr_cli.render.json import as_json
 from modelmgr_cli.terminal import terminal_of

@@ -1,0 +1,1 @@
+"""Hold a cost database or a result against an earlier one, and say what got worse. Pure."""

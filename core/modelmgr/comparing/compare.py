@@ -1,0 +1,268 @@
+"""Hold a cost database or a result against an earlier one: what got worse, and by what is it known.
+
+    from modelmgr.comparing.compare import compare_costs
+    found = compare_costs(CostDatabase.load("old.json"), CostDatabase.load("new.json"))
+    assert found.ending == "fine", found.figures[0]
+
+Pure: records in, one record out. Reading files, and finding logs beside them, is ``reading``'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from modelmgr.comparing.catalogue import KINDS
+from modelmgr.comparing.comparison import (
+    Comparison,
+    DecisionComparison,
+    Ending,
+    FigureComparison,
+    KnownOnce,
+    Mismatch,
+    NotedModel,
+    Verdict,
+)
+from modelmgr.comparing.cost_pairs import CostPairs
+from modelmgr.comparing.decisions import compare_logs, compare_traces
+from modelmgr.comparing.judging import common_shift, judge
+from modelmgr.comparing.mismatches import machine_mismatches, result_mismatches
+from modelmgr.comparing.pairs import Pair
+from modelmgr.comparing.result_pairs import pair_results
+from modelmgr.comparing.thresholds import Thresholds, default_thresholds
+from modelmgr.errors import UsageError
+from modelmgr.records.costs import CostDatabase, Eviction, ModelCost
+from modelmgr.records.result import Result
+
+_VERDICTS: tuple[Verdict, ...] = (
+    "worse", "differs", "cannot-say", "not-comparable", "better", "same",
+)  # fmt: skip
+
+Lines = Iterable[bytes]
+
+
+def compare_costs(
+    old: CostDatabase,
+    new: CostDatabase,
+    thresholds: Thresholds | None = None,
+    *,
+    names: tuple[str, str] = ("baseline", "new"),
+    allow_mismatch: bool = False,
+    keep_same: bool = False,
+) -> Comparison:
+    """Compare two cost databases.
+
+    Args:
+        old: the baseline.
+        new: what is held against it.
+        thresholds: what fails; ``default_thresholds`` where none are given.
+        names: what the two are called.
+        allow_mismatch: judge figures of another machine or device as if it were the same.
+        keep_same: list figures that are the same too.
+
+    Raises:
+        UsageError: the thresholds are a result's.
+    """
+    wanted = _checked(thresholds, "costs") or default_thresholds("costs")
+    mismatches = machine_mismatches(old.machine, new.machine)
+    # What is plainly the same is still not comparable where its machine is another.
+    is_comparable = allow_mismatch or all(each.touches == "none" for each in mismatches)
+    found = CostPairs(judge_all=keep_same or not is_comparable)
+    both = [tag for tag in new.models if tag in old.models]
+    measured = [
+        tag for tag in both if _is_measured(old.models[tag]) and _is_measured(new.models[tag])
+    ]
+    for tag in measured:
+        found.add_model(tag, old.models[tag], new.models[tag], wanted.rules(tag))
+    return _concluded(
+        Comparison(
+            compared="costs",
+            baseline=names[0],
+            new=names[1],
+            ending="fine",
+            thresholds=tuple(map(str, wanted.given)),
+            mismatches=mismatches,
+            mismatch_allowed=allow_mismatch,
+            vanished=tuple(tag for tag in old.models if tag not in new.models),
+            added=tuple(tag for tag in new.models if tag not in old.models),
+            failing=tuple(
+                NotedModel(model=tag, message=f"{error.kind}: {error.message}")
+                for tag in both
+                if old.models[tag].error is None and (error := new.models[tag].error) is not None
+            ),
+            fixed=tuple(
+                tag
+                for tag in both
+                if old.models[tag].error is not None and new.models[tag].error is None
+            ),
+            noted=tuple(_new_notes(old, new, measured)),
+            known_once=tuple(found.known_once),
+            common_shift=common_shift(found.moves),
+            counts={},
+            figures=(),
+        ),
+        found.pairs,
+        keep_same=keep_same,
+        same=found.same,
+        gated_same=found.gated_same,
+    )
+
+
+def compare_results(
+    old: Result,
+    new: Result,
+    thresholds: Thresholds | None = None,
+    *,
+    names: tuple[str, str] = ("baseline", "new"),
+    allow_mismatch: bool = False,
+    keep_same: bool = False,
+    logs: Callable[[], tuple[Lines, Lines] | None] = lambda: None,
+) -> Comparison:
+    """Compare two results of one scenario.
+
+    Args:
+        old: the baseline.
+        new: what is held against it.
+        thresholds: what fails; ``default_thresholds`` of the mode where none are given.
+        names: what the two are called.
+        allow_mismatch: judge figures of another machine, scenario or seed as if it were the same.
+        keep_same: list figures that are the same too.
+        logs: opens both decision logs, asked where the decisions differ; None where one is missing.
+
+    Raises:
+        UsageError: the thresholds are a cost database's.
+    """
+    mode = "simulate" if old.mode == new.mode == "simulate" else "run"
+    wanted = _checked(thresholds, "result") or default_thresholds("result", mode)
+    found = pair_results(old, new, wanted)
+    mismatches = result_mismatches(old, new)
+    in_force = () if allow_mismatch else mismatches
+    decisions = _decisions(old, new, in_force, logs)
+    if wanted.gates_decisions and decisions.verdict == "differs":
+        decisions = msgspec.structs.replace(decisions, failed=True)
+    return _concluded(
+        Comparison(
+            compared="result",
+            baseline=names[0],
+            new=names[1],
+            ending="fine",
+            thresholds=tuple(map(str, wanted.given)),
+            mismatches=mismatches,
+            mismatch_allowed=allow_mismatch,
+            vanished=tuple(tag for tag in old.models if tag not in new.models),
+            added=tuple(tag for tag in new.models if tag not in old.models),
+            known_once=tuple(found.known_once),
+            counts={},
+            figures=(),
+            decisions=decisions,
+        ),
+        found.pairs,
+        keep_same=keep_same,
+        gated_same=wanted.gates_decisions and decisions.verdict == "same",
+    )
+
+
+def _checked(thresholds: Thresholds | None, compared: str) -> Thresholds | None:
+    if thresholds is not None and thresholds.compared != compared:
+        raise UsageError(f"thresholds of {KINDS[thresholds.compared]} cannot judge {compared}")
+    return thresholds
+
+
+def _is_measured(cost: ModelCost) -> bool:
+    """Return whether there are figures: an older measurement's count where the newest failed."""
+    return cost.error is None
+
+
+def _new_notes(old: CostDatabase, new: CostDatabase, tags: Sequence[str]) -> Iterable[NotedModel]:
+    for tag in tags:
+        before, after = old.models[tag], new.models[tag]
+        if after.notes != before.notes:
+            for note in after.notes:
+                if note not in before.notes:
+                    yield NotedModel(model=tag, message=note)
+
+
+def _decisions(
+    old: Result,
+    new: Result,
+    mismatches: Sequence[Mismatch],
+    logs: Callable[[], tuple[Lines, Lines] | None],
+) -> DecisionComparison:
+    if old.decisions_sha256 == new.decisions_sha256:
+        return DecisionComparison(verdict="same")
+    other = next((each for each in mismatches if each.touches == "all"), None)
+    if other is not None:
+        return DecisionComparison(verdict="not-comparable", reason=f"another {other.name}")
+    if "run" in {old.mode, new.mode}:
+        reason = "a real run decides by a real clock: no two are the same"
+        return DecisionComparison(verdict="not-comparable", reason=reason)
+    traces = _trace(old), _trace(new)
+    opened = logs()
+    if opened is not None:
+        return compare_logs(*opened, old_evictions=traces[0] or (), new_evictions=traces[1] or ())
+    if traces[0] is not None and traces[1] is not None:
+        return compare_traces(traces[0], traces[1])
+    return DecisionComparison(
+        verdict="differs", reason="there is no log of both; write one with --log"
+    )
+
+
+def _trace(result: Result) -> tuple[Eviction, ...] | None:
+    return result.evictions_trace if isinstance(result.evictions_trace, tuple) else None
+
+
+def _concluded(
+    found: Comparison,
+    pairs: Sequence[Pair],
+    *,
+    keep_same: bool,
+    same: int = 0,
+    gated_same: int = 0,
+) -> Comparison:
+    """Judge the figures, sort them and say how it ends."""
+    in_force = () if found.mismatch_allowed else found.mismatches
+    judged = judge(pairs, in_force, common=found.common_shift)
+    counts: dict[Verdict, int] = dict.fromkeys(_VERDICTS, 0)
+    counts["same"] = same
+    for figure in judged:
+        counts[figure.verdict] += 1
+    listed = [each for each in judged if keep_same or each.verdict != "same"]
+    undecided = any(_is_undecided(pair, each) for pair, each in zip(pairs, judged, strict=True))
+    compared = gated_same + sum(each.gated and each.verdict != "not-comparable" for each in judged)
+    decisions = found.decisions
+    failed = (
+        any(each.failed for each in judged)
+        or bool(found.vanished or found.failing)
+        or (decisions is not None and decisions.failed)
+    )
+    ending: Ending = "fine"
+    if failed:
+        ending = "regression"
+    elif not compared:
+        ending = "nothing-in-common"
+    elif undecided:
+        ending = "inconclusive"
+    return msgspec.structs.replace(
+        found,
+        ending=ending,
+        known_once=tuple(sorted(found.known_once, key=_gated_null_first)),
+        counts=counts,
+        figures=tuple(sorted(listed, key=_most_moved_first)),
+    )
+
+
+def _is_undecided(pair: Pair, figure: FigureComparison) -> bool:
+    """Return whether the gate has to be told that nobody can say."""
+    if not figure.gated or figure.verdict != "cannot-say":
+        return False
+    return pair.rule.strict or pair.is_worse()
+
+
+def _most_moved_first(figure: FigureComparison) -> tuple[bool, int, float]:
+    move = float("inf") if figure.change is None else abs(figure.change)
+    return not figure.failed, _VERDICTS.index(figure.verdict), -move
+
+
+def _gated_null_first(figure: KnownOnce) -> tuple[bool, bool]:
+    return not figure.gated, figure.new is not None

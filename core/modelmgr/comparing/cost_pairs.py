@@ -1,0 +1,263 @@
+"""Pair up the figures of two cost databases, model by model.
+
+A thousand models have fifty thousand figures, of which nearly all are the same: those whose values,
+every single sample included, lie well within the limit of each other are only counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import NamedTuple
+
+from modelmgr.comparing.catalogue import CATALOGUE, MEASURED_STATISTICS, Known
+from modelmgr.comparing.comparison import KnownOnce
+from modelmgr.comparing.pairs import Pair
+from modelmgr.comparing.thresholds import Rule, RuleBook
+from modelmgr.records.costs import ModelCost, ShapeCost
+from modelmgr.records.figures import shape_name
+from modelmgr.records.measured import MeasuredBytes, MeasuredDuration
+
+Measured = MeasuredBytes | MeasuredDuration | int | None
+
+_PLACES = (
+    *("peak_bytes", "resident_bytes", "load_peak_bytes", "initial_estimate_bytes"),
+    *("copies.second_copy_bytes", "unload.residue_bytes"),
+    *("ledger.runtime_bytes", "ledger.weights_bytes", "ledger.activation_bytes"),
+    *("ledger.cache_bytes", "ledger.unaccounted_bytes"),
+    *("load_ns", "unload.reclaim_ns"),
+)
+_ACTIVATION = "shapes.activation_bytes"
+_LATENCY = "shapes.latency_ns"
+
+
+class _Line(NamedTuple):
+    """How one figure is judged, looked up once for all models.
+
+    Attributes:
+        known: its entry in the catalogue.
+        rule: how it is judged.
+        suffix: ``.p95`` where another statistic than the median is meant.
+        share: the limit's share in floats, a little less: what is close to it is judged exactly.
+        amount: the same of the limit's amount.
+    """
+
+    known: Known
+    rule: Rule
+    suffix: str
+    share: float
+    amount: float
+
+
+class _Plan(NamedTuple):
+    """What is read of a model, and how it is judged."""
+
+    rules: RuleBook
+    places: tuple[tuple[str, Callable[[ModelCost], Measured], tuple[_Line, ...]], ...]
+    activation: tuple[_Line, ...]
+    latency: tuple[_Line, ...]
+
+
+@dataclass(slots=True)
+class CostPairs:
+    """What pairing up found.
+
+    Attributes:
+        judge_all: figures that are plainly the same too.
+        pairs: figures that have to be judged.
+        known_once: figures that became null or known.
+        same: figures that need no judging, gated and not.
+        gated_same: of these the gated ones.
+        moves: for each model the new value over the old one, of each of its times.
+    """
+
+    judge_all: bool
+    pairs: list[Pair] = field(default_factory=list[Pair])
+    known_once: list[KnownOnce] = field(default_factory=list[KnownOnce])
+    same: int = 0
+    gated_same: int = 0
+    moves: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+    _plans: dict[int, _Plan] = field(default_factory=dict[int, _Plan])
+
+    def add_model(self, tag: str, old: ModelCost, new: ModelCost, rules: RuleBook) -> None:
+        """Pair up one model's figures."""
+        plan = self._plans.get(id(rules))
+        if plan is None:
+            plan = self._plans[id(rules)] = _plan(rules)
+        for name, read, lines in plan.places:
+            before, after = read(old), read(new)
+            if before is not None or after is not None:
+                self._add(tag, name, lines, before, after)
+        for old_shape, new_shape in _shapes(old.shapes, new.shapes):
+            self._add_shape(tag, plan, old_shape, new_shape)
+
+    def _add_shape(
+        self, tag: str, plan: _Plan, old: ShapeCost | None, new: ShapeCost | None
+    ) -> None:
+        either = new or old
+        if either is None:
+            return
+        name = shape_name(either.dims) if plan.rules.shapes else None
+        for figure, lines in ((_ACTIVATION, plan.activation), (_LATENCY, plan.latency)):
+            attribute = figure.removeprefix("shapes.")
+            before: Measured = None if old is None else getattr(old, attribute)
+            after: Measured = None if new is None else getattr(new, attribute)
+            if name is not None:
+                lines = _lines(figure, plan.rules, name)  # noqa: PLW2901 - narrower ones
+            if before is None and after is None:
+                continue
+            if self._is_settled(lines, before, after):
+                self._note_move(tag, before, after)
+            else:
+                shown = f"shapes[{shape_name(either.dims)}].{attribute}"
+                self._add(tag, shown, lines, before, after)
+
+    def _add(
+        self, tag: str, figure: str, lines: tuple[_Line, ...], old: Measured, new: Measured
+    ) -> None:
+        self._note_move(tag, old, new)
+        for line in lines:
+            if self._is_settled((line,), old, new):
+                continue
+            name = f"{figure}{line.suffix}"
+            before, after = _value(old, line.suffix), _value(new, line.suffix)
+            if before is not None and after is not None:
+                self.pairs.append(
+                    Pair(
+                        line.known,
+                        line.rule,
+                        name,
+                        before,
+                        after,
+                        _samples(old),
+                        _samples(new),
+                        exact=_is_exact(old) and _is_exact(new),
+                        measured=True,
+                        model=tag,
+                        statistic=line.suffix.removeprefix(".") or "median",
+                    )
+                )
+            elif before is not None or after is not None:
+                self.known_once.append(
+                    KnownOnce(
+                        model=tag,
+                        device=None,
+                        figure=name,
+                        unit=line.known.unit,
+                        gated=line.rule.gates,
+                        old=before,
+                        new=after,
+                    )
+                )
+
+    def _is_settled(self, lines: tuple[_Line, ...], old: Measured, new: Measured) -> bool:
+        """Return whether figures are plainly the same, and count them if so."""
+        if self.judge_all or old is None or new is None:
+            return False
+        if old != new and not _is_within(lines, old, new):
+            return False
+        for line in lines:
+            self.same += 1
+            self.gated_same += line.rule.gates
+        return True
+
+    def _note_move(self, tag: str, old: Measured, new: Measured) -> None:
+        if isinstance(old, MeasuredDuration) and isinstance(new, MeasuredDuration) and old.median:
+            self.moves.setdefault(tag, []).append(new.median / old.median)
+
+
+def _plan(rules: RuleBook) -> _Plan:
+    return _Plan(
+        rules,
+        tuple((name, _reader(name), _lines(name, rules)) for name in _PLACES),
+        _lines(_ACTIVATION, rules),
+        _lines(_LATENCY, rules),
+    )
+
+
+def _lines(name: str, rules: RuleBook, shape: str | None = None) -> tuple[_Line, ...]:
+    """Return how a figure's statistics are judged, for those that a rule is about."""
+    catalogue = CATALOGUE["costs"]
+    return tuple(
+        _Line(
+            known,
+            rule,
+            suffix,
+            float(rule.limit.share) * 0.999,
+            float(rule.limit.amount) * 0.999,
+        )
+        for suffix in MEASURED_STATISTICS
+        if (known := catalogue.get(f"{name}{suffix}")) is not None
+        and (rule := rules.find(f"{name}{suffix}", shape)) is not None
+    )
+
+
+def _reader(name: str) -> Callable[[ModelCost], Measured]:
+    part, dot, attribute = name.partition(".")
+    if not dot:
+        return attrgetter(name)
+
+    def read(cost: ModelCost) -> Measured:
+        holder: object = getattr(cost, part)
+        value: Measured = None if holder is None else getattr(holder, attribute)
+        return value
+
+    return read
+
+
+def _shapes(
+    old: tuple[ShapeCost, ...], new: tuple[ShapeCost, ...]
+) -> Iterator[tuple[ShapeCost | None, ShapeCost | None]]:
+    """Yield each shape of either side with its counterpart, in the new side's order."""
+    if len(old) == len(new) and all(
+        before.dims == after.dims for before, after in zip(old, new, strict=True)
+    ):
+        yield from zip(old, new, strict=True)
+        return
+    by_name_old = {shape_name(shape.dims): shape for shape in old}
+    by_name_new = {shape_name(shape.dims): shape for shape in new}
+    for name in dict.fromkeys([*by_name_new, *by_name_old]):
+        yield by_name_old.get(name), by_name_new.get(name)
+
+
+def _value(measured: Measured, suffix: str) -> int | None:
+    if isinstance(measured, MeasuredBytes):
+        return measured.value
+    if isinstance(measured, MeasuredDuration):
+        value: int | None = getattr(measured, suffix.removeprefix(".") or "median")
+        return value
+    return measured
+
+
+def _samples(measured: Measured) -> tuple[int, ...]:
+    return () if measured is None or isinstance(measured, int) else measured.samples
+
+
+def _is_exact(measured: Measured) -> bool:
+    """Return whether a reading has no noise to ask about: repeated, it gave the same each time."""
+    if isinstance(measured, MeasuredBytes):
+        return measured.evidence == "exact" and len(set(measured.samples)) <= 1
+    return isinstance(measured, int)
+
+
+def _is_within(lines: tuple[_Line, ...], old: Measured, new: Measured) -> bool:
+    """Return whether all values of both sides lie well within the limits of each other."""
+    if old is None or new is None or isinstance(old, int) or isinstance(new, int):
+        return False
+    low_old, high_old = _range(old)
+    low_new, high_new = _range(new)
+    rise, fall = high_new - low_old, high_old - low_new
+    for line in lines:
+        if rise > low_old * line.share + line.amount or fall > low_new * line.share + line.amount:
+            return False
+    return True
+
+
+def _range(measured: MeasuredBytes | MeasuredDuration) -> tuple[int, int]:
+    if isinstance(measured, MeasuredDuration):
+        return measured.min, measured.max
+    samples = measured.samples
+    if not samples:
+        return measured.value, measured.value
+    return min(measured.value, *samples), max(measured.value, *samples)

@@ -1,0 +1,204 @@
+"""A comparison in words: shared by its exports and the command line's page, so that they agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple
+
+from modelmgr.comparing.comparison import (
+    Comparison,
+    DecisionComparison,
+    DecisionSide,
+    Ending,
+    FigureComparison,
+    KnownOnce,
+    Mismatch,
+    Verdict,
+)
+from modelmgr.comparing.limits import format_value
+from modelmgr.units import format_bytes, format_duration
+
+WORDS: Mapping[Verdict, str] = {
+    "worse": "worse",
+    "differs": "differs",
+    "cannot-say": "cannot say",
+    "not-comparable": "not comparable",
+    "better": "better",
+    "same": "same",
+}
+ENDINGS: Mapping[Ending, str] = {
+    "fine": "Nothing got worse.",
+    "regression": "It got worse.",
+    "inconclusive": "Too noisy to say.",
+    "nothing-in-common": "Nothing could be compared.",
+}
+_TOUCHED = {
+    "all": "no figure is comparable",
+    "measured": "what was measured is not comparable",
+    "times": "measured times are not comparable",
+    "none": "no figure depends on it",
+}
+_LISTED_NULLS = 10
+
+
+class Remark(NamedTuple):
+    """Something to say beside the figures; ``bad`` fails the gate, ``odd`` is worth a look."""
+
+    level: Literal["bad", "odd", "plain"]
+    text: str
+
+
+def headline(found: Comparison) -> str:
+    """Return how it ends, and how many figures came to which verdict."""
+    counts = [f"{count} {WORDS[verdict]}" for verdict, count in found.counts.items() if count]
+    figures = f" Figures: {', '.join(counts)}." if counts else ""
+    return f"{ENDINGS[found.ending]}{figures}"
+
+
+def remarks(found: Comparison) -> Iterator[Remark]:
+    """Yield what has to be known before the figures: first what explains the rest."""
+    for mismatch in found.mismatches:
+        yield Remark("plain" if mismatch.touches == "none" else "odd", _mismatch(found, mismatch))
+    for tag in found.vanished:
+        yield Remark("bad", f"{tag} vanished: only {found.baseline} has it")
+    for model in found.failing:
+        yield Remark("bad", f"{model.model} can no longer be measured: {model.message}")
+    nulls = [each for each in found.known_once if each.new is None and each.gated]
+    for gone in nulls[:_LISTED_NULLS]:
+        yield Remark("odd", f"{owned(gone)} became unknown (it was {_old(gone)})")
+    if len(nulls) > _LISTED_NULLS:
+        yield Remark("odd", f"{len(nulls) - _LISTED_NULLS} more gated figures became unknown")
+    others = [each for each in found.known_once if each not in nulls]
+    if others:
+        gone_count = sum(each.new is None for each in others)
+        known_count = len(others) - gone_count
+        parts = [
+            f"{count} other figures became {what}"
+            for count, what in ((gone_count, "unknown"), (known_count, "known"))
+            if count
+        ]
+        yield Remark("plain", "; ".join(parts))
+    for tag in found.added:
+        yield Remark("plain", f"{tag} is new: only {found.new} has it")
+    for tag in found.fixed:
+        yield Remark("plain", f"{tag} is measured now, and was not before")
+    for model in found.noted:
+        yield Remark("odd", f"{model.model}: {model.message}")
+    if found.common_shift is not None:
+        yield Remark(
+            "odd",
+            f"the times of nearly all models moved by {found.common_shift:+.0%} together: a slower "
+            "or faster machine, or something that all of them share",
+        )
+
+
+def owned(figure: FigureComparison | KnownOnce) -> str:
+    """Return a figure's name with its model or device."""
+    owner = figure.model or figure.device
+    return figure.figure if owner is None else f"{owner} {figure.figure}"
+
+
+def change_text(figure: FigureComparison) -> str:
+    """Return ``+5.2 %``; from nothing there is no share."""
+    return "from 0" if figure.change is None else f"{figure.change * 100:+.3g} %"
+
+
+def interval_text(figure: FigureComparison) -> str:
+    """Return ``+4.1 to +6.3 %``; empty of an exact figure, ``?`` where nobody knows the noise."""
+    if figure.interval_99 is None:
+        return "exact" if figure.exact else "?"
+    low, high = figure.interval_99
+    return f"{low * 100:+.2g} to {high * 100:+.2g} %"
+
+
+def value_texts(figure: FigureComparison) -> tuple[str, str]:
+    """Return both values with their unit; whole numbers where rounding would hide the move."""
+    texts = tuple(format_value(value, figure.unit) for value in (figure.old, figure.new))
+    if texts[0] == texts[1] and figure.old != figure.new:
+        suffix = {"bytes": " B", "ns": " ns", "count": "", "ratio": ""}[figure.unit]
+        texts = tuple(f"{value:,}{suffix}" for value in (figure.old, figure.new))
+    return texts[0], texts[1]
+
+
+def decision_lines(found: DecisionComparison) -> Iterator[str]:
+    """Yield what is known of the first differing decision, and what led to it on both sides."""
+    if found.verdict == "same":
+        yield "Decisions: the same."
+        return
+    reason = f": {found.reason}" if found.reason else ""
+    if found.verdict == "not-comparable":
+        yield f"Decisions: not comparable{reason}."
+        return
+    yield f"Decisions: they differ{reason}."
+    if found.index is None or found.old is None or found.new is None:
+        return
+    what = "decision" if found.source == "log" else "eviction"
+    yield f"The first that differs is {what} {found.index + 1}, at {format_duration(found.at_ns)}."
+    shared = found.old.before == found.new.before
+    if shared and found.old.before:
+        yield "Before it, on both sides:"
+        yield from (f"  {decision_text(each)}" for each in found.old.before)
+    for name, side in (("baseline", found.old), ("new", found.new)):
+        if not shared:
+            yield f"Before it, {name}:"
+            yield from (f"  {decision_text(each)}" for each in side.before)
+        yield f"{name}:"
+        yield from (f"  {line}" for line in _side(side))
+
+
+def decision_text(decision: Mapping[str, Any]) -> str:
+    """Return a decision as a line of words."""
+    what = f"{format_duration(decision.get('at_ns'))}  {decision.get('action')}"
+    named = f"{decision.get('tag')}"
+    if decision.get("copy") is not None:
+        named += f" copy {decision['copy']} on {decision.get('device')}"
+    extras: list[str] = []
+    if decision.get("ticket") is not None:
+        extras.append(f"ticket {decision['ticket']}")
+    if "hit" in decision:
+        extras.append("a hit" if decision["hit"] else "after a load")
+    extras += [
+        f"{key.removesuffix('_bytes')} {format_bytes(decision[key])}"
+        for key in ("reserved_bytes", "freed_bytes")
+        if isinstance(decision.get(key), int)
+    ]
+    extras += [
+        f"{words} {decision[key]}"
+        for key, words in (
+            ("reason", "to"),
+            ("requested_by", "for"),
+            ("refusal", "refused:"),
+        )
+        if decision.get(key)
+    ]
+    if decision.get("chosen"):
+        extras.append(f"chosen copies {', '.join(map(str, decision['chosen']))}")
+    return f"{what} {named}" + (f" ({', '.join(extras)})" if extras else "")
+
+
+def _side(side: DecisionSide) -> Iterator[str]:
+    if side.decision is None:
+        yield "there is no further decision"
+        return
+    yield decision_text(side.decision)
+    if side.candidates:
+        yield "it could have chosen:"
+        for each in side.candidates:
+            size = format_bytes(each["size_bytes"])
+            yield f"  {each['tag']} copy {each['copy']} ({size}, worth {each['value']:.6g})"
+
+
+def _mismatch(found: Comparison, mismatch: Mismatch) -> str:
+    values = [
+        format_bytes(int(text)) if text is not None and mismatch.name.endswith("_bytes") else text
+        for text in (mismatch.old, mismatch.new)
+    ]
+    old, new = (text or "unknown" for text in values)
+    effect = _TOUCHED[mismatch.touches]
+    if found.mismatch_allowed and mismatch.touches != "none":
+        effect = "compared all the same"
+    return f"another {mismatch.name}: {old}, now {new} ({effect})"
+
+
+def _old(gone: KnownOnce) -> str:
+    return format_value(gone.old, gone.unit)
