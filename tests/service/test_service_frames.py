@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 
 import modelmgr
 from modelmgr import RemoteManager, ServiceServer
+from modelmgr.errors import WorkerProtocolError
 from modelmgr.runtime.service import messages, parcels
-from modelmgr.runtime.service.framing import MAX_BODY_BYTES, MalformedError, Stream
-from modelmgr.runtime.service.shared_arrays import Received, share
+from modelmgr.runtime.service.framing import MAX_BODY_BYTES, Stream
+from modelmgr.workers.shared_arrays import Received, share
 from support.parties import Party, wait_until
 from support.processes import descriptors
 from support.service_parties import serving
@@ -281,7 +282,7 @@ def test_sealed_memory_cannot_be_changed_by_its_sender() -> None:
             change()
     received = Received(memory)
     assert received.body(4) == b"body"
-    with pytest.raises(MalformedError):
+    with pytest.raises(WorkerProtocolError):
         received.map(4, [5000])
     received.close()
 

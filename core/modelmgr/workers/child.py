@@ -102,18 +102,18 @@ class _Child:
                 request, buffers = self._channel.receive_request()
             except (EOFError, ConnectionResetError):
                 return _PARENT_GONE
-            parts = self._answer(request, buffers)
+            packed = self._answer(request, buffers)
             del buffers
             sys.stdout.flush()
             sys.stderr.flush()
             try:
-                self._channel.send_parts(parts)
+                self._channel.send_packed(packed)
             except (BrokenPipeError, ConnectionResetError):
                 return _PARENT_GONE
             if isinstance(request, protocol.Close):
                 return 0
 
-    def _answer(self, request: protocol.Request, buffers: list[memoryview]) -> list[memoryview]:
+    def _answer(self, request: protocol.Request, buffers: list[memoryview]) -> protocol.Packed:
         self._budget.apply()
         try:
             # Packed in here: an output that cannot cross is the model's failure, not ours.

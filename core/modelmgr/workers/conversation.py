@@ -31,6 +31,7 @@ from modelmgr.workers.loaders.exhaustion import is_out_of_memory
 from modelmgr.workers.process import WorkerProcess
 from modelmgr.workers.process_exit import kernel_oom_kills
 from modelmgr.workers.protocol import Channel
+from modelmgr.workers.shared_arrays import Segment
 
 _LOG = logging.getLogger(__name__)
 _Expected = TypeVar("_Expected")
@@ -155,8 +156,8 @@ class Conversation:
         expected: type[_Expected],
         timeout_s: float | None,
         doing: str,
-        buffers: Sequence[memoryview] = (),
-    ) -> tuple[_Expected, list[memoryview]]:
+        buffers: Sequence[memoryview] | Segment = (),
+    ) -> tuple[_Expected, list[memoryview] | Segment]:
         """Return the expected reply and its buffers.
 
         Args:
@@ -171,13 +172,14 @@ class Conversation:
             ModelmgrError: what the process said went wrong.
             WorkerTimeoutError, WorkerDiedError, WorkerProtocolError: how the process ended.
         """
-        parts = protocol.pack(request, buffers)
+        packed = protocol.pack(request, buffers)
         with self._lock:
-            if self._closed_ns is not None:
-                raise UsageError(f"{self.name} is closed: start another one")
-            if self._broken is not None or not self.alive:
+            if self._closed_ns is not None or self._broken is not None or not self.alive:
+                packed.close()
+                if self._closed_ns is not None:
+                    raise UsageError(f"{self.name} is closed: start another one")
                 raise self._describe_end(doing)
-            reply, out = self._exchange(parts, timeout_s, doing)
+            reply, out = self._exchange(packed, timeout_s, doing)
             if isinstance(reply, protocol.Failed) and reply.id == request.id:
                 raise self._revive(reply)
             if not isinstance(reply, expected) or reply.id != request.id:
@@ -188,11 +190,11 @@ class Conversation:
             return reply, out
 
     def _exchange(
-        self, parts: list[memoryview], timeout_s: float | None, doing: str
-    ) -> tuple[protocol.Reply, list[memoryview]]:
+        self, packed: protocol.Packed, timeout_s: float | None, doing: str
+    ) -> tuple[protocol.Reply, list[memoryview] | Segment]:
         self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
         try:
-            self._channel.send_parts(parts)
+            self._channel.send_packed(packed)
             return self._channel.receive_reply()
         except _Expired:
             self._broken = f"gave no answer within {timeout_s:g} s while {doing}, and was killed"

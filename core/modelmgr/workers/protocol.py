@@ -1,25 +1,30 @@
 """What parent and child say to each other: tagged JSON messages, and buffers behind them.
 
 One message is a fixed header (magic, length of the JSON, number of buffers), the length of each
-buffer, the JSON, the buffers. Everything is limited in size and validated before it is used; there
-is no pickle and nothing is ever evaluated, so whatever a child writes can at worst be refused.
+buffer, the JSON, the buffers. Large buffers lie in memory whose descriptor comes with the header
+(see ``shared_arrays``); what stands before the lengths says where in it. Everything is limited in
+size and validated before it is used; there is no pickle and nothing is ever evaluated, so whatever
+a child writes can at worst be refused.
 This module knows sockets and bytes, but no process: who waits, and what silence means, is its
 callers' business.
 """
 
 from __future__ import annotations
 
+import array
+import os
 import select
 import socket
 import struct
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
 from modelmgr.errors import UsageError, WorkerProtocolError
 from modelmgr.workers.failures import Failure
 from modelmgr.workers.reports import EstimateReport, LoadReport, ShapeReport
+from modelmgr.workers.shared_arrays import INLINE_BYTES, Received, Segment, share
 from modelmgr.workload.model_spec import ModelSpec
 
 Phase = Literal["memory", "latency"]
@@ -32,6 +37,8 @@ MAX_BUFFER_BYTES = 4 * 1024**3  # all buffers of one message together
 _MAGIC = b"MMW1"
 _HEADER = struct.Struct(">4sII")
 _LENGTH = struct.Struct(">Q")
+_SHARED = 1 << 31  # beside the number of buffers: they lie in memory that comes with the header
+_ANCILLARY_BYTES = socket.CMSG_LEN(array.array("i").itemsize)
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
@@ -153,6 +160,7 @@ class Channel:
     def __init__(self, end: socket.socket, wait: Callable[[int], None] | None = None) -> None:
         self._socket = end
         self._wait = wait
+        self._memory: Received | None = None
         end.setblocking(wait is None)
 
     def fileno(self) -> int:
@@ -163,41 +171,80 @@ class Channel:
         """Close the socket; a second call does nothing."""
         self._socket.close()
 
-    def send(self, message: Request | Reply, buffers: Sequence[memoryview] = ()) -> None:
+    def send(self, message: Request | Reply, buffers: Sequence[memoryview] | Segment = ()) -> None:
         """Send one message with its buffers.
 
         Raises:
             UsageError: it is larger than a message may be, or holds what JSON cannot.
             OSError: the other end is gone.
         """
-        self.send_parts(pack(message, buffers))
+        self.send_packed(pack(message, buffers))
 
-    def send_parts(self, parts: Sequence[memoryview]) -> None:
-        """Send a packed message; OSError when the other end is gone."""
-        for part in parts:
-            self._send_all(part)
+    def send_packed(self, packed: Packed) -> None:
+        """Send a packed message and close its memory; OSError when the other end is gone."""
+        try:
+            head, *parts = packed.parts
+            if packed.memory is None:
+                self._send_all(head)
+            else:
+                self._send_with(head, packed.memory)
+            for part in parts:
+                self._send_all(part)
+        finally:
+            packed.close()
 
     def receive_request(self) -> tuple[Request, list[memoryview]]:
         """Return the next request; EOFError when the parent is gone."""
         text, buffers = self._receive()
+        if isinstance(buffers, Segment):
+            segment, buffers = buffers, buffers.private()
+            segment.memory.close()
         return _decode(_REQUESTS, text), buffers
 
-    def receive_reply(self) -> tuple[Reply, list[memoryview]]:
+    def receive_reply(self) -> tuple[Reply, list[memoryview] | Segment]:
         """Return the next reply; EOFError at its end, WorkerProtocolError when it is none."""
         text, buffers = self._receive()
         return _decode(_REPLIES, text), buffers
 
-    def _receive(self) -> tuple[memoryview, list[memoryview]]:
-        magic, json_bytes, count = _HEADER.unpack(self._read(_HEADER.size))
+    def _receive(self) -> tuple[memoryview, list[memoryview] | Segment]:
+        magic, json_bytes, count = _HEADER.unpack(self._read_header())
+        memory, self._memory = self._memory, None
+        shared = bool(count & _SHARED)
+        count &= ~_SHARED
         if magic != _MAGIC:
             raise WorkerProtocolError(f"expected a message, got bytes that begin with {magic!r}")
         if json_bytes > MAX_JSON_BYTES or count > MAX_BUFFERS:
             raise WorkerProtocolError(f"a message of {json_bytes} bytes and {count} buffers")
+        if shared != (memory is not None):
+            raise WorkerProtocolError("a message and the memory that came with it do not agree")
+        after = _LENGTH.unpack(self._read(_LENGTH.size))[0] if shared else 0
         lengths = [_LENGTH.unpack(self._read(_LENGTH.size))[0] for _ in range(count)]
         if sum(lengths) > MAX_BUFFER_BYTES:
             raise WorkerProtocolError(f"a message with buffers of {sum(lengths)} bytes")
         text = self._read(json_bytes)
+        if memory is not None:
+            return text, Segment(memory, after, lengths)
         return text, [self._read(length) for length in lengths]
+
+    def _read_header(self) -> memoryview:
+        """Return a header; the memory that comes with its first byte is kept."""
+        data = bytearray(_HEADER.size)
+        while True:
+            try:
+                got, ancillary, _, _ = self._socket.recvmsg_into(
+                    [data], _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC
+                )
+                break
+            except BlockingIOError:
+                self._block(select.POLLIN)
+        for level, kind, sent in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                (descriptor,) = array.array("i", sent)  # more have no room: the kernel closes them
+                self._memory = Received(descriptor)
+        if got == 0:
+            raise EOFError("the other end closed the pipe")
+        data[got:] = self._read(_HEADER.size - got)
+        return memoryview(data)
 
     def _read(self, size: int) -> memoryview:
         # Grown as the bytes arrive: a length that lies cannot make this process take the memory.
@@ -219,6 +266,16 @@ class Channel:
                 filled += received
         return memoryview(data)
 
+    def _send_with(self, data: memoryview, memory: int) -> None:
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [memory]))
+        while True:
+            try:
+                sent = self._socket.sendmsg([data], [rights])
+                break
+            except BlockingIOError:
+                self._block(select.POLLOUT)
+        self._send_all(data[sent:])
+
     def _send_all(self, data: memoryview) -> None:
         sent = 0
         while sent < len(data):
@@ -232,13 +289,31 @@ class Channel:
             self._wait(event)
 
 
-def pack(message: Request | Reply, buffers: Sequence[memoryview] = ()) -> list[memoryview]:
-    """Return the bytes of a message, piece by piece; UsageError where it is too large."""
+class Packed(NamedTuple):
+    """The bytes of a message, piece by piece, and the memory that goes with the first.
+
+    ``owned`` says that the memory was made for this message.
+    """
+
+    parts: list[memoryview]
+    memory: int | None = None
+    owned: bool = False
+
+    def close(self) -> None:
+        """Close the memory where it was made for this message; to be called once."""
+        if self.memory is not None and self.owned:
+            os.close(self.memory)
+
+
+def pack(message: Request | Reply, buffers: Sequence[memoryview] | Segment = ()) -> Packed:
+    """Return a message as it is sent, which closes it; UsageError where it is too large."""
     try:
         text = _ENCODER.encode(message)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise UsageError(f"this cannot be sent to a worker: {error}") from error
-    lengths = [buffer.nbytes for buffer in buffers]
+    segment = buffers if isinstance(buffers, Segment) else None
+    inside = () if isinstance(buffers, Segment) else buffers
+    lengths = [buffer.nbytes for buffer in inside] if segment is None else [*segment.sizes]
     if len(text) > MAX_JSON_BYTES:
         raise UsageError(
             f"{len(text)} bytes of lists and text are more than a worker takes at once "
@@ -249,8 +324,17 @@ def pack(message: Request | Reply, buffers: Sequence[memoryview] = ()) -> list[m
             f"{len(lengths)} arrays of {sum(lengths)} bytes are more than a worker takes at once "
             f"({MAX_BUFFERS} arrays, {MAX_BUFFER_BYTES} bytes); use smaller batches"
         )
-    head = _HEADER.pack(_MAGIC, len(text), len(lengths)) + b"".join(map(_LENGTH.pack, lengths))
-    return [memoryview(head + text), *(buffer.cast("B") for buffer in buffers if buffer.nbytes)]
+    sizes = b"".join(map(_LENGTH.pack, lengths))
+    if segment is None and sum(lengths) <= INLINE_BYTES:
+        head = _HEADER.pack(_MAGIC, len(text), len(lengths))
+        whole = memoryview(head + sizes + text)
+        return Packed([whole, *(buffer.cast("B") for buffer in inside if buffer.nbytes)])
+    head = _HEADER.pack(_MAGIC, len(text), len(lengths) | _SHARED)
+    after = 0 if segment is None else segment.after
+    whole = memoryview(head + _LENGTH.pack(after) + sizes + text)
+    if segment is None:
+        return Packed([whole], share(b"", inside), owned=True)
+    return Packed([whole], segment.memory.descriptor)
 
 
 def _decode(decoder: msgspec.json.Decoder[_Kind], text: memoryview) -> _Kind:

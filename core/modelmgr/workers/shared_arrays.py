@@ -3,6 +3,7 @@
 The kernel frees it with its last descriptor and mapping, so a killed process leaves nothing. It is
 sealed before it is sent: nobody can shrink it under a reader (which would end the reader by
 SIGBUS) or change it after it was checked, and a reader refuses memory that is not sealed so.
+Whoever stands between a client and a worker hands the descriptor on: the arrays are written once.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ import mmap
 import os
 from collections.abc import Sequence
 
-from modelmgr.errors import UsageError
-from modelmgr.runtime.service.framing import MalformedError
+from modelmgr.errors import UsageError, WorkerProtocolError
 
 INLINE_BYTES = 64 * 1024
 """Arrays of so many bytes together go inside their message: a copy is cheaper than new pages."""
@@ -65,7 +65,7 @@ class Received:
         memory: the descriptor; owned from now on.
 
     Raises:
-        MalformedError: it is not memory that was sealed.
+        WorkerProtocolError: it is not memory that was sealed.
     """
 
     def __init__(self, memory: int) -> None:
@@ -75,12 +75,17 @@ class Received:
             self._size_bytes = os.fstat(memory).st_size
         except OSError:
             self.close()
-            raise MalformedError(
+            raise WorkerProtocolError(
                 "the descriptor that came is no memory that can be sealed"
             ) from None
         if seals & _NEEDED != _NEEDED:
             self.close()
-            raise MalformedError("the memory that came can still be changed: it is not sealed")
+            raise WorkerProtocolError("the memory that came can still be changed: it is not sealed")
+
+    @property
+    def descriptor(self) -> int:
+        """The descriptor, for sending it on; it stays this object's to close."""
+        return self._memory
 
     def close(self) -> None:
         """Close the descriptor; mappings stay as long as somebody looks at them."""
@@ -88,17 +93,29 @@ class Received:
         if memory >= 0:
             os.close(memory)
 
+    def __del__(self) -> None:
+        self.close()
+
     def body(self, size: int) -> bytearray:
         """Return the body at the beginning."""
         self._check(size)
         return self._read(0, size)
 
-    def map(self, after: int, sizes: Sequence[int]) -> list[memoryview]:
-        """Return the buffers behind a body as read-only views of the memory itself."""
-        places = self._locate(after, sizes)
+    def map(self, after: int, sizes: Sequence[int], *, writable: bool = False) -> list[memoryview]:
+        """Return the buffers behind a body as views of the memory itself.
+
+        Args:
+            after: the body's size.
+            sizes: the buffers' sizes.
+            writable: whether they can be written; nobody else sees what is (the kernel copies the
+                pages that are written, and no others).
+        """
+        places = self.locate(after, sizes)
         if not sum(sizes):
-            return [memoryview(b"") for _ in sizes]
-        whole = memoryview(mmap.mmap(self._memory, places[-1][1], prot=mmap.PROT_READ))
+            return [memoryview(bytearray()) for _ in sizes]
+        protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+        mapped = mmap.mmap(self._memory, places[-1][1], flags=mmap.MAP_PRIVATE, prot=protection)
+        whole = memoryview(mapped)
         return [whole[begin:end] for begin, end in places]
 
     def copy(self, after: int, sizes: Sequence[int]) -> list[memoryview]:
@@ -106,12 +123,13 @@ class Received:
 
         A mapping would cost a descriptor for as long as somebody keeps the array.
         """
-        places = self._locate(after, sizes)
+        places = self.locate(after, sizes)
         return [memoryview(self._read(begin, end - begin)) for begin, end in places]
 
-    def _locate(self, after: int, sizes: Sequence[int]) -> list[tuple[int, int]]:
+    def locate(self, after: int, sizes: Sequence[int]) -> list[tuple[int, int]]:
+        """Return where buffers begin and end; WorkerProtocolError where they do not lie there."""
         if len(sizes) > MAX_ARRAYS or sum(sizes) > MAX_BYTES:
-            raise MalformedError(f"{len(sizes)} arrays of {sum(sizes)} bytes")
+            raise WorkerProtocolError(f"{len(sizes)} arrays of {sum(sizes)} bytes")
         places = _places(after, sizes)
         if places:
             self._check(places[-1][1])
@@ -119,7 +137,7 @@ class Received:
 
     def _check(self, end: int) -> None:
         if end > self._size_bytes:
-            raise MalformedError(f"{end} bytes were announced, and {self._size_bytes} came")
+            raise WorkerProtocolError(f"{end} bytes were announced, and {self._size_bytes} came")
 
     def _read(self, at: int, size: int) -> bytearray:
         data = bytearray(size)
@@ -128,9 +146,42 @@ class Received:
             while filled < size:
                 got = os.preadv(self._memory, [view[filled : filled + _WRITE_BYTES]], at + filled)
                 if got == 0:
-                    raise MalformedError("the memory that came is shorter than it said")
+                    raise WorkerProtocolError("the memory that came is shorter than it said")
                 filled += got
         return data
+
+
+class Segment:
+    """Arrays in memory that came: which, and where they lie.
+
+    Args:
+        memory: the memory, which stays its owner's to close.
+        after: where the arrays begin: the size of the body before them.
+        sizes: of each array.
+
+    Raises:
+        WorkerProtocolError: they do not lie there.
+    """
+
+    __slots__ = ("after", "memory", "sizes")
+
+    def __init__(self, memory: Received, after: int, sizes: Sequence[int]) -> None:
+        self.memory = memory
+        self.after = after
+        self.sizes = tuple(sizes)
+        memory.locate(after, self.sizes)
+
+    def views(self) -> list[memoryview]:
+        """Return the arrays' bytes, to be read."""
+        return self.memory.map(self.after, self.sizes)
+
+    def private(self) -> list[memoryview]:
+        """Return the arrays' bytes, to be read and written by this process."""
+        return self.memory.map(self.after, self.sizes, writable=True)
+
+    def copies(self) -> list[memoryview]:
+        """Return the arrays' bytes, to be kept and written."""
+        return self.memory.copy(self.after, self.sizes)
 
 
 def _places(after: int, sizes: Sequence[int]) -> list[tuple[int, int]]:

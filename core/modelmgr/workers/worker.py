@@ -20,6 +20,7 @@ from modelmgr.workers import payload, protocol
 from modelmgr.workers.conversation import Conversation
 from modelmgr.workers.process import WorkerProcess
 from modelmgr.workers.reports import EstimateReport, HostMemory, LoadReport, ShapeReport
+from modelmgr.workers.shared_arrays import Segment
 from modelmgr.workload.model_spec import ModelSpec
 
 CLOSE_TIMEOUT_S = 10.0
@@ -149,13 +150,50 @@ class Worker:
             InferenceError: the model raised, or returned something that cannot be sent.
             OutOfMemoryError, WorkerTimeoutError, WorkerDiedError, WorkerProtocolError: as ``load``.
         """
-        tree, buffers = payload.encode(batch)
-        request = protocol.Infer(id=self._talk.next_id(), tree=tree)
-        reply, out = self._talk.ask(request, protocol.Outputs, timeout_s, "inferring", buffers)
+        tree, out = self._infer(*payload.encode(batch), timeout_s)
         try:
-            return payload.decode(reply.tree, out)
+            return payload.decode(tree, out.copies() if isinstance(out, Segment) else out)
         except WorkerProtocolError as error:
             raise self._talk.refuse(f"returned {error}") from error
+        finally:
+            if isinstance(out, Segment):
+                out.memory.close()
+
+    def infer_encoded(
+        self,
+        tree: object,
+        buffers: Sequence[memoryview] | Segment,
+        *,
+        timeout_s: float | None = None,
+    ) -> tuple[object, list[memoryview] | Segment]:
+        """Run one batch for another process: as ``payload`` has encoded it, and the output too.
+
+        Arrays in shared memory go on as they came, both ways; the output's are the caller's to
+        close.
+
+        Args:
+            tree: the batch without its arrays' bytes; one that ``payload`` decodes.
+            buffers: those.
+            timeout_s: seconds; None waits for ever.
+
+        Raises:
+            UsageError: nothing is loaded.
+            InferenceError, OutOfMemoryError, WorkerTimeoutError, WorkerDiedError,
+                WorkerProtocolError: as ``infer``.
+        """
+        found, out = self._infer(tree, buffers, timeout_s)
+        try:
+            payload.decode(found, out.views() if isinstance(out, Segment) else out)
+        except WorkerProtocolError as error:
+            raise self._talk.refuse(f"returned {error}") from error
+        return found, out
+
+    def _infer(
+        self, tree: object, buffers: Sequence[memoryview] | Segment, timeout_s: float | None
+    ) -> tuple[object, list[memoryview] | Segment]:
+        request = protocol.Infer(id=self._talk.next_id(), tree=tree)
+        reply, out = self._talk.ask(request, protocol.Outputs, timeout_s, "inferring", buffers)
+        return reply.tree, out
 
     def estimate(
         self,

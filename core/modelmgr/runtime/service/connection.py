@@ -20,6 +20,7 @@ from modelmgr.runtime.service.framing import MalformedError, SilenceError, Strea
 from modelmgr.runtime.service.peers import Peer
 from modelmgr.runtime.service.requests import Answered, ClientGoneError, Desk, Service
 from modelmgr.runtime.service.sessions import Session
+from modelmgr.workers.shared_arrays import Segment
 
 _LOG = logging.getLogger("modelmgr")
 
@@ -182,6 +183,9 @@ class ClientConnection:
             parcels.post(self._stream, self._encoder, message, buffers)
         except UsageError as error:
             self._post_failed(error)
+        finally:
+            if isinstance(buffers, Segment):
+                buffers.memory.close()
         return True
 
     def _answer(self, desk: Desk, request: messages.Request, parcel: parcels.Parcel) -> Answered:

@@ -2,7 +2,8 @@
 
 Numbers and text only; a model is a tag or a ``ModelSpec``, which is plain data. Arrays are the
 ``tree`` of ``workers.payload``, their bytes beside it: ``inline``, or ``shared``, the lengths of
-what lies in the memory that came with the message (see ``shared_arrays``).
+what lies in the memory that came with the message (see
+``workers.shared_arrays``).
 """
 
 from __future__ import annotations

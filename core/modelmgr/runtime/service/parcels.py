@@ -6,20 +6,21 @@ arrays on a stream, and takes them off again.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
-from modelmgr.errors import UsageError
+from modelmgr.errors import UsageError, WorkerProtocolError
 from modelmgr.runtime.service.framing import (
     MAX_BODY_BYTES,
     MAX_SHARED_BODY_BYTES,
     MalformedError,
     Stream,
 )
-from modelmgr.runtime.service.shared_arrays import INLINE_BYTES, Received, share
+from modelmgr.workers.shared_arrays import INLINE_BYTES, Received, Segment, share
 
 _Kind = TypeVar("_Kind")
 
@@ -43,25 +44,34 @@ class Parcel:
 
     def views(self, inline: Sequence[bytes], shared: Sequence[int]) -> list[memoryview]:
         """Return the arrays' bytes, to be read; MalformedError where they did not come."""
-        if shared:
-            return self._shared(inline).map(self._after, shared)
-        return [memoryview(data) for data in inline]
+        segment = self.segment(inline, shared)
+        if segment is None:
+            return [memoryview(data) for data in inline]
+        return segment.views()
 
     def copies(self, inline: Sequence[bytes], shared: Sequence[int]) -> list[memoryview]:
         """Return the arrays' bytes, to be kept and written; errors as ``views``."""
-        if shared:
-            return self._shared(inline).copy(self._after, shared)
-        return [memoryview(bytearray(data)) for data in inline]
+        segment = self.segment(inline, shared)
+        if segment is None:
+            return [memoryview(bytearray(data)) for data in inline]
+        return segment.copies()
+
+    def segment(self, inline: Sequence[bytes], shared: Sequence[int]) -> Segment | None:
+        """Return where the arrays lie, None where they are inside the message; errors as ``views``.
+
+        It is of use until ``close``.
+        """
+        if not shared:
+            return None
+        if self._memory is None or inline:
+            raise MalformedError("arrays are to lie in shared memory, and none came")
+        with _malformed_where_unusable():
+            return Segment(self._memory, self._after, shared)
 
     def close(self) -> None:
         """Close what came with the message."""
         if self._memory is not None:
             self._memory.close()
-
-    def _shared(self, inline: Sequence[bytes]) -> Received:
-        if self._memory is None or inline:
-            raise MalformedError("arrays are to lie in shared memory, and none came")
-        return self._memory
 
 
 def receive(stream: Stream) -> Parcel:
@@ -70,18 +80,29 @@ def receive(stream: Stream) -> Parcel:
     if descriptor is None:
         assert not isinstance(body, int)  # noqa: S101 - a body in memory comes with the memory
         return Parcel(body, None, 0)
-    memory = Received(descriptor)
-    if not isinstance(body, int):
-        return Parcel(body, memory, 0)
+    with _malformed_where_unusable():
+        memory = Received(descriptor)
+        if not isinstance(body, int):
+            return Parcel(body, memory, 0)
+        try:
+            return Parcel(memory.body(body), memory, body)
+        except BaseException:
+            memory.close()
+            raise
+
+
+@contextlib.contextmanager
+def _malformed_where_unusable() -> Generator[None]:
     try:
-        return Parcel(memory.body(body), memory, body)
-    except BaseException:
-        memory.close()
-        raise
+        yield
+    except WorkerProtocolError as error:
+        raise MalformedError(str(error)) from None
 
 
-def arrays_of(buffers: Sequence[memoryview]) -> dict[str, Any]:
+def arrays_of(buffers: Sequence[memoryview] | Segment) -> dict[str, Any]:
     """Return how a message names its arrays: ``inline`` or ``shared``; give both to ``post``."""
+    if isinstance(buffers, Segment):
+        return {"shared": buffers.sizes}
     if sum(buffer.nbytes for buffer in buffers) <= INLINE_BYTES:
         return {"inline": tuple(bytes(buffer) for buffer in buffers)}
     return {"shared": tuple(buffer.nbytes for buffer in buffers)}
@@ -91,15 +112,23 @@ def post(
     stream: Stream,
     encoder: msgspec.msgpack.Encoder,
     message: Any,  # noqa: ANN401 - any of the messages
-    buffers: Sequence[memoryview] = (),
+    buffers: Sequence[memoryview] | Segment = (),
 ) -> None:
     """Send a message; its arrays beside it where it says that they are shared.
+
+    Arrays that lie in memory which nothing comes before are handed on as they lie.
 
     Raises:
         UsageError: it is too large, or holds what cannot be sent; nothing was sent.
         OSError: the other end is gone, or does not read.
     """
     try:
+        if isinstance(buffers, Segment):
+            if buffers.after == 0:
+                with contextlib.suppress(ValueError):  # too large a body to go beside them
+                    stream.send(encoder, message, buffers.memory.descriptor)
+                    return
+            buffers = buffers.views()
         if not (buffers and message.shared):
             try:
                 stream.send(encoder, message)

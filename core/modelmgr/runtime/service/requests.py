@@ -29,10 +29,11 @@ from modelmgr.runtime.service.sessions import Holding, Session
 from modelmgr.runtime.service.waiting import PendingRequest, WorkerSettings
 from modelmgr.scheduling.states import LOADED
 from modelmgr.workers import payload
+from modelmgr.workers.shared_arrays import Segment
 from modelmgr.workers.worker import Worker
 
 _LOADED = frozenset(state.value for state in LOADED)
-Answered = tuple[messages.Reply, Sequence[memoryview]]
+Answered = tuple[messages.Reply, Sequence[memoryview] | Segment]
 _NO_BUFFERS: Sequence[memoryview] = ()
 _DONE: Answered = (messages.Done(), _NO_BUFFERS)
 _RELEASED: Answered = (messages.Answer(holds=False), _NO_BUFFERS)
@@ -196,14 +197,17 @@ class Desk:
     # Calls of a leased model -----------------------------------------------------------------
 
     def _infer(self, request: messages.Infer, parcel: Parcel) -> Answered:
+        segment = parcel.segment(request.inline, request.shared)
+        views = parcel.views(request.inline, request.shared)
         try:
-            batch = payload.decode(request.tree, parcel.views(request.inline, request.shared))
+            payload.decode(request.tree, views)  # looks at no byte of an array
         except WorkerProtocolError as error:
             raise UsageError(f"the batch is none: {error}") from error
         with self._call(request.epoch, request.serial) as worker:
-            output = worker.infer(batch, timeout_s=request.timeout_s)
-            tree, buffers = payload.encode(output, name="output")
-        return messages.Outputs(tree=tree, **arrays_of(buffers)), buffers
+            tree, out = worker.infer_encoded(
+                request.tree, segment or views, timeout_s=request.timeout_s
+            )
+        return messages.Outputs(tree=tree, **arrays_of(out)), out
 
     def _run_shape(self, request: messages.RunShape, _: Parcel) -> Answered:
         with self._call(request.epoch, request.serial) as worker:
