@@ -9,18 +9,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
-from modelmgr.devices.nvml import list_devices
 from modelmgr.errors import InputError, UsageError
 from modelmgr.records.codec import load_costs
 from modelmgr.records.costs import CostDatabase
 from modelmgr.units import parse_bytes, parse_duration_ns, parse_fraction
-from modelmgr.workload import model_list
-from modelmgr.workload.model_list import read_model_list
 from modelmgr_cli.lazy import nearest
+
+if TYPE_CHECKING:
+    from modelmgr.workload.model_list import ModelList as ReadModelList
 
 _Value = TypeVar("_Value")
 
@@ -35,6 +35,10 @@ def _complete_tags(incomplete: str) -> list[str]:
 
     Typer's context has no arguments yet while an option's value is missing; the line has.
     """
+    from modelmgr.workload.model_list import (  # noqa: PLC0415 - reading YAML takes 0.1 s
+        read_model_list,
+    )
+
     line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")
     tags: list[str] = []
     for word in line.split():
@@ -121,8 +125,12 @@ def read_share(option: str, text: str) -> float:
     return read_value(option, text, parse_fraction)
 
 
-def choose_models(path: Path, only: Sequence[str] | None) -> model_list.ModelList:
+def choose_models(path: Path, only: Sequence[str] | None) -> ReadModelList:
     """Read a model list and return what ``--only`` names, in its order; all without it."""
+    from modelmgr.workload.model_list import (  # noqa: PLC0415 - reading YAML takes 0.1 s
+        read_model_list,
+    )
+
     models = read_model_list(path)
     return models.only(only) if only else models
 
@@ -148,6 +156,8 @@ def check_device(name: str) -> None:
         UsageError: names the devices there are.
         DeviceError: the driver cannot say which there are.
     """
+    from modelmgr.devices.nvml import list_devices  # noqa: PLC0415 - not every command has devices
+
     cuda = [device.name for device in list_devices()]
     known = ["auto", "host", *(["cuda"] if cuda else []), *cuda]
     if name not in known:
