@@ -6,10 +6,13 @@ import os
 import signal
 from collections.abc import Iterator
 
+import numpy as np
 import psutil
 import pytest
 
 from modelmgr import ModelLoadError, ModelManager
+from modelmgr.estimation.own_use import ENOUGH_JOBS
+from modelmgr.records.costs import DeviceInfo, MachineInfo
 from modelmgr.records.devices import DeviceDescription
 from modelmgr.runtime.worker_loader import WorkerLoader
 from modelmgr.units import GIB, MIB
@@ -129,3 +132,46 @@ def test_a_worker_is_told_which_of_the_managers_devices_its_copy_was_placed_on()
         assert vars(placed)["_env"] == {"MINE": "1", "CUDA_VISIBLE_DEVICES": "GPU-abc"}
         stated = WorkerLoader(launcher, spec_of("m", 50), device="cuda:3")
         assert stated.placed_on(gpu) is stated
+
+
+MACHINE = MachineInfo(
+    os="Linux",
+    cpu=None,
+    python="3.11",
+    packages={},
+    device=DeviceInfo(kind="host", name="host", total_bytes=None),
+)
+
+
+def matmul(tag: str) -> ModelSpec:
+    target = "modelmgr.testing.models:load_matmul"
+    return ModelSpec(tag=tag, loader="python", target=target, options={"size": 64, "layers": 2})
+
+
+def test_a_jobs_own_peak_is_learned_though_no_reading_saw_it(launcher: WorkerLauncher) -> None:
+    """The kernel keeps it; readings half a minute apart do not."""
+    loader = WorkerLoader(launcher, matmul("m"))
+    with ModelManager(devices=[HOST], costs={"m": 200.0}, poll_interval=1000.0) as manager:
+        with manager.lease("m", loader):
+            pass
+        with manager.lease("m", loader) as worker:
+            worker.infer(np.zeros((400_000, 64), np.float32))  # 98 MiB, twice as much on top
+        learned = manager.learned(machine=MACHINE).models["m"].initial_estimate_bytes
+        assert learned is not None
+        assert learned > 250 * MIB
+        with manager.lease("m", loader):
+            (copy,) = manager.snapshot().copies
+            assert copy.charged_bytes > 250 * MIB
+
+
+def test_a_job_is_not_charged_what_an_earlier_one_took(launcher: WorkerLauncher) -> None:
+    loader = WorkerLoader(launcher, matmul("m"))
+    with ModelManager(devices=[HOST], costs={"m": 600.0}, poll_interval=1e-4) as manager:
+        with manager.lease("m", loader) as worker:
+            worker.infer(np.zeros((400_000, 64), np.float32))
+        for _ in range(2 * ENOUGH_JOBS):
+            with manager.lease("m", loader) as worker:
+                worker.infer(np.zeros((1, 64), np.float32))
+        learned = manager.learned(machine=MACHINE).models["m"].initial_estimate_bytes
+        assert learned is not None
+        assert learned < 250 * MIB

@@ -284,12 +284,17 @@ class ResourceEstimator:
         )
 
     def learned(self) -> dict[str, CostEstimate]:
-        """Return what observations and isolation runs taught, by model; preloads are not in it."""
+        """Return what observations and isolation runs taught, by model.
+
+        A preload is in it only where more was seen than it says.
+        """
         self._refresh()
         learned: dict[str, CostEstimate] = {}
         for tag in sorted(self._published.keys() | self._own.keys()):
             published = self._view(tag)
-            if published is not None and published.known and published.source != "preload":
+            if published is None or not published.known:
+                continue
+            if published.source != "preload" or (published.seen or 0.0) > published.peak:
                 estimate = self.estimate(tag)
                 if estimate is not None:
                     learned[tag] = estimate

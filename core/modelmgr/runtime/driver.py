@@ -46,6 +46,7 @@ from modelmgr.runtime.learning import UseLearner
 from modelmgr.runtime.lease import Lease
 from modelmgr.runtime.loaded import Loaded
 from modelmgr.runtime.measurement import JobMeasurement
+from modelmgr.runtime.own_peaks import OwnPeaks
 from modelmgr.runtime.watching import NEVER_READ, DeviceWatch
 from modelmgr.scheduling.actions import Action, Grant, Refusal, Reject, StartLoad, StartUnload
 from modelmgr.scheduling.scheduler import Scheduler
@@ -117,6 +118,9 @@ class Driver:
         self._keeper = keeper
         self._learner = learner
         self._generations = learner.generations
+        self._own_peaks = None
+        if learn_in_use:
+            self._own_peaks = OwnPeaks(learner, period_ns=round(poll_interval_s * NS_PER_S))
         self._observed = observed
         self._counters = counters
         self._waiters: dict[int, _Waiter] = {}
@@ -237,8 +241,11 @@ class Driver:
                     gate.settle()
             if self.watch.asleep:
                 self.watch.wake()
-            if loaded.own_process and self._died_idle(lease):
-                continue
+            if loaded.own_process:
+                if self._died_idle(lease):
+                    continue
+                if self._own_peaks is not None and loaded.tells_itself:
+                    self._own_peaks.begin(loaded)
             if loaded.measure_again:
                 self._measure_again(lease)
             return lease
@@ -546,6 +553,8 @@ class Driver:
                 loaded.measurement.cancel()
             gate.run(partial(self._give_back, lease, loaded, None))
             return
+        if loaded.peak_restarted and self._own_peaks is not None:
+            self._own_peaks.end(loaded)
         learn: Told | None = None
         if loaded.first_job or loaded.measurement is not None:
             learn = self._end_measurement(lease.tag, loaded)

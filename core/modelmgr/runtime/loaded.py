@@ -27,6 +27,8 @@ class Loaded:
         activity: the device's activity count when the watched job began.
         oom_kills: the kernel's count of out-of-memory kills when it was loaded, where it lives in a
             process of its own.
+        peak_due_ns: when one of its jobs is to be measured by its process's own peak.
+        peak_restarted: that peak is the running job's.
         lease: the lease in force, None while it is idle.
     """
 
@@ -42,4 +44,6 @@ class Loaded:
     measure_again: int = 0
     activity: int = 0
     oom_kills: int | None = None
+    peak_due_ns: int = 0
+    peak_restarted: bool = False
     lease: Lease | None = None

@@ -379,7 +379,7 @@ class ModelManager:
         Raises:
             UsageError: neither a database nor a machine.
         """
-        self._learner.take()
+        self._driver.watch.learn()
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return learned_costs(self._learner.learned(), database, created_at=now, machine=machine)
 

@@ -176,7 +176,7 @@ class DeviceWatch:
             or (self._learns and any(copy.held for copy in self._scheduler.copies.values()))
         )
 
-    def _learn(self) -> None:
+    def learn(self) -> None:
         """Take in what the readings taught, and tell the scheduler what has changed for it."""
         for tag in self._learner.take():
 
@@ -216,5 +216,5 @@ class DeviceWatch:
                 read_at = time.monotonic() + self._poll_interval_s
                 self.read_all()
                 self._clear_away_the_dead()
-                self._learn()
+                self.learn()
             self._tell(self._scheduler.deadline)
