@@ -10,6 +10,7 @@ from rich.console import Console
 
 from modelmgr.records.costs import Eviction, EvictionCandidate
 from modelmgr.runtime.counters import ManagerCounters, ManagerTotals
+from modelmgr.runtime.service.messages import ClientInfo
 from modelmgr.runtime.snapshot import (
     CopySnapshot,
     DeviceSnapshot,
@@ -82,7 +83,7 @@ def _eviction(number: int) -> Eviction:
     )
 
 
-def _view(copies: int = 3, tickets: int = 2, evictions: int = 3) -> ManagerView:
+def _view(copies: int = 3, tickets: int = 2, evictions: int = 3, clients: int = 2) -> ManagerView:
     states = ("idle", "active", "loading")
     return ManagerView(
         path="/run/user/1000/modelmgr/manager.sock",
@@ -98,6 +99,18 @@ def _view(copies: int = 3, tickets: int = 2, evictions: int = 3) -> ManagerView:
             totals=_totals(hits=30, others=10),
         ),
         evictions=tuple(_eviction(number) for number in range(evictions)),
+        clients=tuple(_client(4711 + number, number) for number in range(clients)),
+    )
+
+
+def _client(pid: int, leases: int) -> ClientInfo:
+    return ClientInfo(
+        pid=pid,
+        user="ada",
+        connected_ns=90 * NS_PER_S,
+        connections=2,
+        held=("bert",) * leases,
+        waiting=("gpt2", "t5"),
     )
 
 
@@ -114,9 +127,10 @@ def _shown(view: ManagerView, width: int, height: int | None = None) -> list[str
 @pytest.mark.parametrize("evictions", [0, 1, 20])
 def test_the_page_keeps_to_its_size(width: int, copies: int, evictions: int) -> None:
     for height in (35, 40, 60):
-        lines = _shown(_view(copies, 50, evictions), width, height)
-        assert len(lines) <= height
-        assert max(map(len, lines)) <= width
+        for clients in (0, 1, 30):
+            lines = _shown(_view(copies, 50, evictions, clients), width, height)
+            assert len(lines) <= height
+            assert max(map(len, lines)) <= width
 
 
 @pytest.mark.parametrize("width", [50, 60, 70])
@@ -129,6 +143,22 @@ def test_without_a_height_nothing_is_left_out() -> None:
     assert sum("a-model-with" in line for line in lines) == 200
     assert sum(line.startswith("gpt2") for line in lines) == 50
     assert sum("make-room" in line for line in lines) == 20
+
+
+def test_clients_are_told_with_what_they_hold_and_wait_for() -> None:
+    lines = _shown(_view(clients=3), 100)
+    (busiest, second, third) = (line.split() for line in lines if line.startswith("process"))
+    assert busiest == ["process", "4713", "ada", "2", "bert", "gpt2,", "t5", "1", "min", "30", "s"]
+    assert second[3:] == ["bert", "gpt2,", "t5", "1", "min", "30", "s"]
+    assert third[3:] == ["gpt2,", "t5", "1", "min", "30", "s"]
+    assert "no client is connected" in _shown(_view(clients=0), 100)
+
+
+def test_clients_that_are_left_out_are_counted() -> None:
+    lines = _shown(_view(200, 50, 20, 30), 100, 45)
+    shown = sum(line.startswith("process") for line in lines)
+    assert 0 < shown < 30
+    assert f"and {30 - shown} more" in lines
 
 
 def test_what_is_left_out_is_counted_and_what_happens_is_shown_first() -> None:
@@ -190,6 +220,10 @@ def test_nothing_that_a_client_names_steers_the_terminal() -> None:
         copies=(replace(view.snapshot.copies[0], tag="evil\x1b[2J", holder="\x1b]0;x\x07"),),
         queue=(replace(view.snapshot.queue[0], tag="evil\x9b2J\n\tof two lines"),),
     )
+    evil = ClientInfo(
+        pid=1, user="\x1b[2J", connected_ns=0, connections=1, held=("\x9b2J",), waiting=("\t",)
+    )
+    view = replace(view, clients=(evil,))
     text = "".join(_shown(replace(view, snapshot=snapshot), 100))
     assert not any(mark in text for mark in "\x1b\x9b\x07\t")
     assert "evil\\x9b2J\\n\\tof two lines" in text

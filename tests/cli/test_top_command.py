@@ -83,6 +83,7 @@ def test_a_pipe_gets_one_snapshot_as_wide_as_asked(
     assert "lru, gdsf, demand-tiers: the same" in text
     assert "idle, pinned" in text
     assert f"client {os.getpid()}" in text
+    assert f"process {os.getpid()}" in text  # it holds bert and waits for another
     assert "per minute" not in text  # one look says nothing of it
     if columns >= 80:
         (waiting,) = (line.split() for line in lines if " waiting " in line)
@@ -106,6 +107,10 @@ def test_json_has_everything(folder: Path, modelmgr: Program) -> None:
     assert snapshot["devices"][0]["limit_bytes"] == 250 * 1024**2
     totals = {model["tag"]: model for model in snapshot["totals"]["models"]}
     assert totals["gpt2"]["evictions"] == {"make-room": 1}
+    (client,) = told["clients"]
+    assert client["pid"] == os.getpid()
+    assert (client["held"], client["waiting"]) == (["bert"], ["bert"])
+    assert client["user"]
     (eviction,) = told["evictions"]
     assert (eviction["tag"], eviction["requested_by"]) == ("gpt2", "t5")
 
@@ -115,6 +120,7 @@ def test_an_idle_server_has_a_page_too(folder: Path, modelmgr: Program) -> None:
         shown = modelmgr("top", "--socket", "s", "--once")
     assert "no copy is loaded" in shown.stdout
     assert "nobody waits" in shown.stdout
+    assert "no client is connected" in shown.stdout  # but the one that asks
     assert "nothing was evicted" in shown.stdout
 
 

@@ -1,4 +1,4 @@
-"""Watch the shared manager: devices, copies, queue, evictions, rates.
+"""Watch the shared manager: devices, copies, queue, clients, evictions, rates.
 
 Shows what modelmgr serve has loaded and for whom, again and again, until Ctrl-C. Into a file or a
 pipe, or with --once, it writes the present state once.
@@ -15,6 +15,7 @@ Exit status: 0 shown; 2 bad usage; 5 no server listens there; 130 ended by Ctrl-
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from dataclasses import replace
@@ -103,6 +104,7 @@ class _Source:
             server_pid=manager.server_pid,
             snapshot=snapshot,
             evictions=manager.evictions(_EVICTIONS_SHOWN),
+            clients=tuple(each for each in manager.clients() if each.pid != os.getpid()),
             recent=self._history.add(snapshot.totals),
         )
 
@@ -140,4 +142,5 @@ def _document(view: ManagerView) -> dict[str, object]:
         "server_pid": view.server_pid,
         "snapshot": view.snapshot,
         "evictions": view.evictions,
+        "clients": view.clients,
     }

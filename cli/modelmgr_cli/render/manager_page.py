@@ -1,8 +1,8 @@
-"""A shared manager on one page: devices, what happened, copies, queue, evictions.
+"""A shared manager on one page: devices, what happened, copies, queue, clients, evictions.
 
 Pure: from what was fetched to renderables. Where the page has a height, it keeps to it: devices and
-figures stay whole, and of copies, tickets and evictions it shows what there is room for and says
-how many are left out.
+figures stay whole, and of copies, tickets, clients and evictions it shows what there is room for
+and says how many are left out.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from modelmgr.records.costs import Eviction
+from modelmgr.runtime.service.messages import ClientInfo
 from modelmgr.runtime.snapshot import CopySnapshot, ManagerSnapshot, TicketSnapshot
 from modelmgr_cli.render import cells
 from modelmgr_cli.render.ages import brief
+from modelmgr_cli.render.client_rows import client_rows
 from modelmgr_cli.render.device_bars import device_lines
 from modelmgr_cli.render.eviction_lines import eviction_lines
 from modelmgr_cli.render.packing import one_line
@@ -25,8 +27,7 @@ from modelmgr_cli.render.rates import Activity, since_start
 from modelmgr_cli.render.rows import Rows
 
 _HEAD = 2  # the lines of a table above its rows
-_LEAST_ROWS = 3
-_LEAST_EVICTION_LINES = 4
+_LEAST = (3, 2, 2, 4)  # of copies, tickets, clients, and lines of evictions
 _AT_REST = "idle"
 
 
@@ -39,6 +40,7 @@ class ManagerView:
         server_pid: its process.
         snapshot: its manager.
         evictions: the latest ones, oldest first.
+        clients: who is connected.
         recent: what was done in the last minute, None where that is not known yet.
         lost: what to say where it does not answer any more, None where it does.
     """
@@ -47,6 +49,7 @@ class ManagerView:
     server_pid: int
     snapshot: ManagerSnapshot
     evictions: tuple[Eviction, ...]
+    clients: tuple[ClientInfo, ...] = ()
     recent: Activity | None = None
     lost: str | None = None
 
@@ -69,11 +72,11 @@ def manager_page(view: ManagerView, width: int, height: int | None = None) -> li
         eviction_lines(eviction, snapshot.totals.age_ns, width)
         for eviction in reversed(view.evictions)
     ]
-    room: list[int | None] = [None, None, None]
+    room: list[int | None] = [None, None, None, None]
     if height is not None:
         used = len(top) + 1 + len(bars) + 1 + _HEAD + len(activity)
-        wanted = (len(snapshot.copies), len(snapshot.queue), sum(map(len, evictions)))
-        room = [*_shared_out(height - used, *wanted)]
+        tables = (len(snapshot.copies), len(snapshot.queue), len(view.clients))
+        room = [*_shared_out(height - used, tables, sum(map(len, evictions)))]
     for line in (*top, *bars, *(line for lines in evictions for line in lines)):
         line.truncate(width, overflow="ellipsis")
     return [
@@ -87,7 +90,9 @@ def manager_page(view: ManagerView, width: int, height: int | None = None) -> li
         "",
         *_tickets(snapshot.queue, room[1]),
         "",
-        *_evictions(evictions, room[2]),
+        *client_rows(view.clients, room[2]),
+        "",
+        *_evictions(evictions, room[3]),
     ]
 
 
@@ -198,16 +203,15 @@ def _evictions(evictions: Sequence[Sequence[Text]], room: int | None) -> list[Re
     return page
 
 
-def _shared_out(room: int, copies: int, tickets: int, evictions: int) -> tuple[int, int, int]:
-    """Share lines out: some for each, the rest for copies, tickets and evictions in that order."""
-    # Each has a blank line before it; two of them have a table's head.
-    room -= 3 + _HEAD * ((copies > 0) + (tickets > 0))
-    wanted = [max(1, copies), max(1, tickets), max(1, evictions)]
-    least = (_LEAST_ROWS, _LEAST_ROWS, _LEAST_EVICTION_LINES)
-    given = [min(each, few) for each, few in zip(wanted, least, strict=True)]
+def _shared_out(room: int, tables: Sequence[int], evictions: int) -> list[int]:
+    """Share lines out: some for each, the rest for the tables and the evictions in that order."""
+    # Each has a blank line before it; the tables have a head where they have a row.
+    room -= len(tables) + 1 + _HEAD * sum(rows > 0 for rows in tables)
+    wanted = [max(1, lines) for lines in (*tables, evictions)]
+    given = [min(each, few) for each, few in zip(wanted, _LEAST, strict=True)]
     left = room - sum(given)
     for at, each in enumerate(wanted):
         more = max(0, min(each - given[at], left))
         given[at] += more
         left -= more
-    return given[0], given[1], given[2]
+    return given

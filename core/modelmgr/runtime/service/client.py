@@ -219,6 +219,10 @@ class RemoteManager:
         """Return what is loaded, held, queued and reserved at this moment; immutable."""
         return self._link.ask(messages.TakeSnapshot(), messages.Snapshot).snapshot
 
+    def clients(self) -> tuple[messages.ClientInfo, ...]:
+        """Return who is connected, this process included, what each holds and waits for."""
+        return self._link.ask(messages.ListClients(), messages.Clients).clients
+
     # Orders ----------------------------------------------------------------------------------
 
     def pin(self, tag: str) -> None:

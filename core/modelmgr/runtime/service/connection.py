@@ -117,6 +117,12 @@ class ClientConnection:
             desk.cancel_waiting()
 
     @property
+    def waits_for(self) -> str | None:
+        """The model that a lease is waited for here, None where nobody waits."""
+        desk = self._desk
+        return None if desk is None else desk.waits_for
+
+    @property
     def calling(self) -> bool:
         """Whether a call of a model runs here."""
         desk = self._desk

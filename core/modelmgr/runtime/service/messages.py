@@ -18,7 +18,7 @@ from modelmgr.runtime.snapshot import ManagerSnapshot
 from modelmgr.workers.reports import HostMemory, ShapeReport
 from modelmgr.workload.model_spec import ModelSpec
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
@@ -148,6 +148,10 @@ class ListEvictions(_Message, frozen=True, kw_only=True, tag=True, forbid_unknow
     last: Count | None = None
 
 
+class ListClients(_Message, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
+    """Tell who is connected, what each holds, and what it waits for."""
+
+
 class Reset(_Message, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
     """Unload idle copies now and held ones when they are released."""
 
@@ -249,6 +253,32 @@ class Evictions(_Message, frozen=True, kw_only=True, tag=True, forbid_unknown_fi
     evictions: tuple[Eviction, ...]
 
 
+class ClientInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One client.
+
+    Attributes:
+        pid: its process, as the server sees it; 0 where it cannot be seen from there.
+        user: whose it is.
+        connected_ns: how long it has been there.
+        connections: how many it has.
+        held: the models of its leases, one for each.
+        waiting: the models of the leases that it waits for.
+    """
+
+    pid: int
+    user: str
+    connected_ns: int
+    connections: int
+    held: tuple[str, ...]
+    waiting: tuple[str, ...]
+
+
+class Clients(_Message, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
+    """Who is connected, in the order in which they came."""
+
+    clients: tuple[ClientInfo, ...]
+
+
 class Failed(_Message, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
     """It was not done, and why; ``closing`` says that the connection ends with that."""
 
@@ -270,6 +300,7 @@ Request = (
     | Pin
     | TakeSnapshot
     | ListEvictions
+    | ListClients
     | Reset
     | StopServer
 )
@@ -285,6 +316,7 @@ Reply = (
     | Models
     | Snapshot
     | Evictions
+    | Clients
     | Failed
 )
 

@@ -55,6 +55,7 @@ class Service:
         wait_timeout_s: how long a request waits that does not say it.
         stopping: set when the server takes no further request.
         stop: ends the server, in a thread of its own.
+        clients: tells who is connected.
     """
 
     manager: ModelManager
@@ -63,6 +64,7 @@ class Service:
     wait_timeout_s: float | None
     stopping: threading.Event
     stop: Callable[[float | None], None]
+    clients: Callable[[], tuple[messages.ClientInfo, ...]]
 
 
 class Desk:
@@ -96,6 +98,7 @@ class Desk:
             messages.Pin: self._pin,
             messages.TakeSnapshot: self._take_snapshot,
             messages.ListEvictions: self._list_evictions,
+            messages.ListClients: self._list_clients,
             messages.Reset: self._reset,
             messages.StopServer: self._stop_server,
         }
@@ -114,6 +117,12 @@ class Desk:
             unconfirmed.confirmed = True
             self._unconfirmed = None
         return self._answers[type(request)](request, parcel)
+
+    @property
+    def waits_for(self) -> str | None:
+        """The model that a lease is waited for, None where nobody waits."""
+        pending = self._pending
+        return None if pending is None else pending.tag
 
     @property
     def calling(self) -> bool:
@@ -291,6 +300,9 @@ class Desk:
     def _list_evictions(self, request: messages.ListEvictions, _: Parcel) -> Answered:
         evictions = self._service.manager.evictions(request.last)
         return messages.Evictions(evictions=evictions), _NO_BUFFERS
+
+    def _list_clients(self, _: messages.ListClients, __: Parcel) -> Answered:
+        return messages.Clients(clients=self._service.clients()), _NO_BUFFERS
 
     def _reset(self, _: messages.Reset, __: Parcel) -> Answered:
         self._service.manager.force_reset()

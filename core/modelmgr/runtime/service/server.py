@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import logging
 import os
+import pwd
 import secrets
 import socket
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,6 +24,7 @@ from modelmgr.runtime.manager import ModelManager
 from modelmgr.runtime.service.catalogue import Catalogue
 from modelmgr.runtime.service.connection import ClientConnection, Greeting
 from modelmgr.runtime.service.holders import HolderWatch
+from modelmgr.runtime.service.messages import ClientInfo
 from modelmgr.runtime.service.peers import open_peer_pidfd, peer_of
 from modelmgr.runtime.service.places import ListeningPlace, checked_path
 from modelmgr.runtime.service.requests import Service
@@ -37,16 +38,6 @@ _EPOCH_BYTES = 8
 _NO_DESCRIPTOR_PAUSE_S = 0.05
 _FRAME_TIMEOUT_S = 5.0
 _LAST_ANSWERS_S = 1.0  # a stop waits no longer for a client that does not read
-
-
-@dataclass(frozen=True, slots=True)
-class ClientInfo:
-    """One client: its process, how long it is there, its connections and what it holds."""
-
-    pid: int
-    connected_ns: int
-    connections: int
-    held: tuple[str, ...]
 
 
 class ServiceServer:
@@ -119,6 +110,7 @@ class ServiceServer:
             wait_timeout_s=wait_timeout_s,
             stopping=self._stopping,
             stop=self._close_elsewhere,
+            clients=self.clients,
         )
         self._lock = threading.Lock()
         self._released = threading.Condition(self._lock)  # notified whenever a lease ended
@@ -142,17 +134,25 @@ class ServiceServer:
         return self._place.path
 
     def clients(self) -> tuple[ClientInfo, ...]:
-        """Return who is connected, and what each holds."""
+        """Return who is connected, what each holds, and what it waits for."""
         now_ns = time.monotonic_ns()
         with self._lock:
             sessions = list(self._sessions.values())
-            owners = [connection.session for connection in self._connections]
+            connections = list(self._connections)
+        own: dict[Session, list[ClientConnection]] = {session: [] for session in sessions}
+        for connection in connections:
+            if connection.session in own:
+                own[connection.session].append(connection)
         return tuple(
             ClientInfo(
                 pid=session.pid,
+                user=_user_name(),  # others are turned away
                 connected_ns=now_ns - session.started_ns,
-                connections=owners.count(session),
+                connections=len(own[session]),
                 held=tuple(holding.lease.tag for holding in session.holdings()),
+                waiting=tuple(
+                    tag for tag in (each.waits_for for each in own[session]) if tag is not None
+                ),
             )
             for session in sessions
         )
@@ -400,3 +400,12 @@ class ServiceServer:
         threading.Thread(
             target=self.close, args=(timeout,), name="modelmgr-stop", daemon=True
         ).start()
+
+
+def _user_name() -> str:
+    """Return the name of this process's user, his number where he has none (in a container)."""
+    user = os.geteuid()
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)

@@ -73,6 +73,11 @@ class PendingRequest:
         self._placed: DeviceDescription | None = None
         self.cancelled = False
 
+    @property
+    def tag(self) -> str:
+        """The model."""
+        return self._spec.tag
+
     def acquire(
         self,
         *,
