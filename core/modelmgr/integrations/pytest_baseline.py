@@ -1,19 +1,57 @@
 """The baseline of a test session: a cost database, what is held against it, and its renewal.
 
-Owns the file and the question whether its figures hold for this machine at all. Which growth is
-too much is ``pytest_verdicts``'s.
+Owns the file and what is asked of ``modelmgr.comparing``, which judges as ``modelmgr compare``
+does. What is said of a model that grew is ``pytest_verdicts``'s.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
+from modelmgr.comparing.compare import compare_costs
+from modelmgr.comparing.comparison import Comparison
+from modelmgr.comparing.limits import parse_limit
+from modelmgr.comparing.thresholds import Thresholds, read_thresholds
 from modelmgr.errors import UsageError
 from modelmgr.integrations.pytest_verdicts import growth
 from modelmgr.measuring.database import combine, read_existing
 from modelmgr.records.codec import load_costs, save_costs
 from modelmgr.records.costs import CostDatabase, MachineInfo, ModelCost
-from modelmgr.records.machines import machine_differences
+
+_FIGURES = ("peak_bytes", "resident_bytes", "shapes.activation_bytes")
+_COUNTED_LATE = "256KiB"
+"""The kernel adds a process's pages up late, so much a core: no activation is known better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far a figure may grow.
+
+    Attributes:
+        text: as it was written.
+        thresholds: what is compared, and how.
+    """
+
+    text: str
+    thresholds: Thresholds
+
+
+def read_tolerance(text: str) -> Tolerance:
+    """Return the tolerance in a text such as ``5%``, ``64 MiB`` or ``5%+1MiB``.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        limit = parse_limit(text, "bytes")
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    rule = f"{text}+{_COUNTED_LATE}" if "%" in text and not limit.amount else text
+    figures = (f"{figure}:{rule}" for figure in _FIGURES)
+    return Tolerance(text, read_thresholds(figures, "costs"))
 
 
 class Baseline:
@@ -22,12 +60,27 @@ class Baseline:
     Attributes:
         path: the file.
         name: what messages call it.
-        tolerance: the share that a figure may grow.
+        tolerance: how far a figure may grow.
         is_renewed: it is to be written, and nothing is compared with it.
     """
 
-    def __init__(self, path: Path, *, name: str, tolerance: float, is_renewed: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        name: str,
+        tolerance: Tolerance,
+        is_renewed: bool,
+        allow_mismatch: bool,
+    ) -> None:
         """Read the file; one that is to be renewed need not be there yet.
+
+        Args:
+            path: the file.
+            name: what messages call it.
+            tolerance: how far a figure may grow.
+            is_renewed: it is to be written.
+            allow_mismatch: compare with figures of another machine or version all the same.
 
         Raises:
             UsageError: there is none, or it is no cost database.
@@ -36,6 +89,7 @@ class Baseline:
         self.name = name
         self.tolerance = tolerance
         self.is_renewed = is_renewed
+        self._allow_mismatch = allow_mismatch
         self._database: CostDatabase | None = None
         if path.exists() or not is_renewed:
             self._database = load_costs(path)
@@ -45,25 +99,32 @@ class Baseline:
     def find(self, tag: str) -> ModelCost | None:
         """Return what a model cost, None where the baseline does not have it or could not tell."""
         cost = None if self._database is None else self._database.models.get(tag)
-        return None if cost is None or cost.peak_bytes is None else cost
+        return None if cost is None or cost.error is not None else cost
+
+    def compare(self, tag: str, measured: CostDatabase) -> Comparison | None:
+        """Compare one model; None where there is nothing to compare it with."""
+        before = self.find(tag)
+        if self._database is None or before is None:
+            return None
+        return compare_costs(
+            msgspec.structs.replace(self._database, models={tag: before}, evictions=()),
+            msgspec.structs.replace(measured, models={tag: measured.models[tag]}, evictions=()),
+            self.tolerance.thresholds,
+            allow_mismatch=self._allow_mismatch,
+        )
 
     def judge(self, tag: str, measured: CostDatabase) -> str | None:
         """Return what to say of a model that grew, None where it did not or nobody can tell."""
-        before = self.find(tag)
-        if before is None or self.is_renewed or self.differences(measured.machine):
+        before, found = self.find(tag), self.compare(tag, measured)
+        if before is None or found is None or self.is_renewed:
             return None
         return growth(
-            tag, before, measured.models[tag], tolerance=self.tolerance, baseline=self.name
-        )
-
-    def differences(self, machine: MachineInfo) -> tuple[str, ...]:
-        """Return why figures of this machine and the baseline's cannot be compared, if so."""
-        if self._database is None:
-            return ()
-        return tuple(
-            f"{name} was {old} and is {new}"
-            for name, old, new in machine_differences(self._database.machine, machine)
-            if _matters_for_memory(name, old, new)
+            tag,
+            before,
+            measured.models[tag],
+            found,
+            tolerance=self.tolerance.text,
+            baseline=self.name,
         )
 
     def check_renewal(self, machine: MachineInfo) -> None:
@@ -90,16 +151,3 @@ class Baseline:
             evictions=() if existing is None else existing.evictions,
         )
         save_costs(renewed, self.path)
-
-
-def _matters_for_memory(name: str, old: str | None, new: str | None) -> bool:
-    """Return whether a model can take other memory for that difference alone.
-
-    Runners of one pool have other processors and kernels every day, and a package that is new
-    changes no model that did without it.
-    """
-    if old is None or new is None:
-        return False
-    if name == "python":
-        return old.split(".")[:2] != new.split(".")[:2]
-    return name.startswith("packages.") or name in {"device.kind", "device.name", "device.driver"}

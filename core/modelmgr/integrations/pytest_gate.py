@@ -21,7 +21,7 @@ import pytest
 
 from modelmgr.devices.discovery import open_reader
 from modelmgr.errors import ModelmgrError, UsageError
-from modelmgr.integrations.pytest_baseline import Baseline
+from modelmgr.integrations.pytest_baseline import Baseline, read_tolerance
 from modelmgr.integrations.pytest_measuring import MeasureModel, ModelMeter, find_model
 from modelmgr.integrations.pytest_plugin import MARKER, WORKER_REPORT
 from modelmgr.integrations.pytest_summary import (
@@ -33,7 +33,6 @@ from modelmgr.integrations.pytest_summary import (
 from modelmgr.integrations.pytest_verdicts import Limit, limit_for, over_limit, read_limit
 from modelmgr.measuring.machine import describe_machine
 from modelmgr.records.codec import encode_costs
-from modelmgr.units import parse_fraction
 
 _COSTS = pytest.StashKey[MeasureModel]()
 _LIMITS = pytest.StashKey[tuple[Limit, ...]]()
@@ -47,18 +46,19 @@ def open_gate(config: pytest.Config) -> ModelGate:
         pytest.UsageError: an option makes no sense, or the baseline cannot be read.
     """
     options = config.option
-    try:
-        tolerance = parse_fraction(options.modelmgr_tolerance)
-    except ValueError as error:
-        raise pytest.UsageError(f"--modelmgr-tolerance: {error}") from None
     if options.modelmgr_baseline is None:
         return ModelGate(config, None)
+    try:
+        tolerance = read_tolerance(options.modelmgr_tolerance)
+    except UsageError as error:
+        raise pytest.UsageError(f"--modelmgr-tolerance: {error}") from None
     try:
         baseline = Baseline(
             config.invocation_params.dir / options.modelmgr_baseline,
             name=options.modelmgr_baseline,
             tolerance=tolerance,
             is_renewed=options.modelmgr_update_baseline,
+            allow_mismatch=options.modelmgr_allow_mismatch,
         )
     except UsageError as error:
         raise pytest.UsageError(f"--modelmgr-baseline: {error}") from None

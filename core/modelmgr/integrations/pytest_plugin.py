@@ -33,14 +33,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--modelmgr-tolerance",
-        metavar="SHARE",
+        metavar="LIMIT",
         default="5%",
-        help="how much of each figure a model may grow beyond the baseline (default: %(default)s)",
+        help="how far each figure may grow, e.g. 5%%, 64MiB, 5%%+1MiB (default: %(default)s)",
     )
     group.addoption(
         "--modelmgr-update-baseline",
         action="store_true",
         help="write what was measured into the baseline instead of comparing with it",
+    )
+    group.addoption(
+        "--modelmgr-allow-mismatch",
+        action="store_true",
+        help="compare with a baseline of another machine or version all the same",
     )
     group.addoption(
         "--modelmgr-models",

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from modelmgr.comparing.comparison import Comparison
 from modelmgr.integrations.pytest_baseline import Baseline
+from modelmgr.integrations.pytest_verdicts import is_of_elsewhere, looks_grown
 from modelmgr.measuring.database import combine
 from modelmgr.records.codec import decode_costs
 from modelmgr.records.costs import CostDatabase, ModelCost
@@ -72,24 +74,45 @@ def summary(
 
 
 def _against(baseline: Baseline, database: CostDatabase) -> list[str]:
-    name, tags = baseline.name, list(database.models)
-    different = baseline.differences(database.machine)
-    if different:
-        return [
-            f"modelmgr: nothing was compared with {name}, which is of another machine:",
-            *(f"  {difference}" for difference in different),
-            "  measure it again here with --modelmgr-update-baseline",
-        ]
-    new = [tag for tag in tags if baseline.find(tag) is None]
-    grown = [tag for tag in tags if baseline.judge(tag, database) is not None]
-    held = f"{_many(len(tags) - len(new), 'model')} held against {name}"
-    which = f": {', '.join(grown)}" if grown else ""
-    lines = [
-        f"modelmgr: {held}, {len(grown)} grew by more than {baseline.tolerance * 100:g}%{which}"
-    ]
-    if new:
-        lines.append(f"modelmgr: not in {name}: {', '.join(new)} (--modelmgr-update-baseline)")
+    compared = {
+        tag: found
+        for tag in database.models
+        if (found := baseline.compare(tag, database)) is not None
+    }
+    mismatch = [tag for tag, found in compared.items() if is_of_elsewhere(found)]
+    held = [tag for tag in compared if tag not in mismatch]
+    grown = [tag for tag in held if baseline.judge(tag, database) is not None]
+    unclear = [tag for tag in held if tag not in grown and looks_grown(compared[tag])]
+    lines: list[str] = []
+    if mismatch:
+        lines += _mismatch(baseline, len(mismatch), compared[mismatch[0]])
+    if held:
+        which = f": {', '.join(grown)}" if grown else ""
+        lines.append(
+            f"modelmgr: {_many(len(held), 'model')} held against {baseline.name}, "
+            f"{len(grown)} grew by more than {baseline.tolerance.text}{which}"
+        )
+    for tags, why in (
+        (unclear, "too noisy to say, measure with more repeats"),
+        ([tag for tag in database.models if tag not in compared], f"not in {baseline.name}"),
+    ):
+        if tags:
+            lines.append(f"modelmgr: {why}: {', '.join(tags)}")
     return lines
+
+
+def _mismatch(baseline: Baseline, count: int, found: Comparison) -> list[str]:
+    """Say why nothing is said."""
+    what = f"{_many(count, 'model')} not held against {baseline.name}"
+    return [
+        f"modelmgr: {what}, which is of another machine or version:",
+        *(
+            f"  {each.name} was {each.old} and is {each.new}"
+            for each in found.mismatches
+            if each.touches in {"all", "measured"}
+        ),
+        "  write a baseline here, or compare all the same with --modelmgr-allow-mismatch",
+    ]
 
 
 def _peak(cost: ModelCost) -> int:

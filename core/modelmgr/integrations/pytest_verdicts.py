@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from modelmgr.comparing.comparison import Comparison, FigureComparison
+from modelmgr.comparing.limits import parse_limit
 from modelmgr.errors import UsageError
 from modelmgr.records.costs import ModelCost
-from modelmgr.records.figures import Figure, figures
-from modelmgr.units import MIB, format_bytes, parse_bytes
+from modelmgr.records.figures import figures
+from modelmgr.records.measured import MeasuredBytes
+from modelmgr.units import format_bytes, parse_bytes
 
+_ENOUGH_PROCESSES = 3
 LEDGER_LINES = ("runtime", "weights", "activation", "cache", "unaccounted")
-_NOISE_BYTES = MIB
-"""Growth below this is none: the kernel counts a process's pages core by core and adds them up
-late, by up to 256 KiB a core, and a small activation is no larger than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,46 +93,75 @@ def over_limit(tag: str, cost: ModelCost, limit: Limit) -> str | None:
 
 
 def growth(
-    tag: str, before: ModelCost, now: ModelCost, *, tolerance: float, baseline: str
+    tag: str,
+    before: ModelCost,
+    now: ModelCost,
+    found: Comparison,
+    *,
+    tolerance: str,
+    baseline: str,
 ) -> str | None:
     """Return what to say of a model that grew beyond its baseline, None where it did not.
-
-    Compared are the peak, what is held at rest, and each shape's activation that both have.
 
     Args:
         tag: the model.
         before: its baseline.
         now: what was measured.
-        tolerance: the share that each figure may grow.
+        found: both compared.
+        tolerance: how far each figure may grow.
         baseline: what to call the baseline.
     """
-    old = {figure.name: figure.value for figure in figures(before) if _is_compared(figure)}
-    new = {figure.name: figure.value for figure in figures(now) if figure.name in old}
-    grown: list[str] = []
-    lost: list[str] = []
-    for name, was in old.items():
-        if was is None or name not in new:
-            continue  # it was never known, or the shape is not measured any more
-        value = new[name]
-        if value is None:
-            lost.append(f"  {name} was {format_bytes(round(was))} and is not known now")
-        elif value - was > max(_NOISE_BYTES, was * tolerance):
-            grown.append(f"  {name} {_moved(round(was), round(value))}")
-    if not grown and not lost:
+    plain = _figures_of_few(before, now)
+    grown = [
+        figure
+        for figure in found.figures
+        if figure.failed or (figure.figure in plain and _is_unclear(figure))
+    ]
+    if not grown:
         return None
     lines, earlier = _ledger(now), _ledger(before)
     steps = {name: _step(earlier[name], lines[name]) or 0 for name in lines}
     largest = max(steps, key=steps.__getitem__)
-    what = f"grew by more than {tolerance * 100:g}% over" if grown else "cannot be compared with"
-    said = f"{tag!r} {what} {baseline}"
+    said = f"{tag!r} grew by more than {tolerance} over {baseline}"
     if steps[largest] > 0:
         said += f"; the part that grew most is {largest}: {_signed(steps[largest])}"
-    return "\n".join((said, *grown, *lost, *_table(lines, earlier)))
+    moved = (f"  {each.figure} {_moved(round(each.old), round(each.new))}" for each in grown)
+    return "\n".join((said, *moved, *_table(lines, earlier)))
 
 
-def _is_compared(figure: Figure) -> bool:
-    shape = figure.name.startswith("shapes[") and figure.name.endswith(".activation_bytes")
-    return shape or figure.name in {"peak_bytes", "resident_bytes"}
+def looks_grown(found: Comparison) -> bool:
+    """Return whether a figure is beyond its limit and nobody can say whether that is noise."""
+    return any(map(_is_unclear, found.figures))
+
+
+def is_of_elsewhere(found: Comparison) -> bool:
+    """Return whether figures moved that another machine or version moves."""
+    return any(each.gated and each.verdict == "not-comparable" for each in found.figures)
+
+
+def _figures_of_few(*costs: ModelCost) -> set[str]:
+    """Return the figures whose values say more than what so few processes tell of their noise.
+
+    The kernel's or the allocator's own word comes out the same within a per cent; that is what
+    makes it exact. With fewer than three processes on a side, the comparison has to allow for ten
+    times that, and a model could grow by a tenth unseen.
+    """
+    exact: list[set[str]] = []
+    few: set[str] = set()
+    for cost in costs:
+        measured = {figure.name: figure.measured for figure in figures(cost)}
+        memory = {name: each for name, each in measured.items() if isinstance(each, MeasuredBytes)}
+        exact.append({name for name, each in memory.items() if each.evidence == "exact"})
+        few |= {name for name, each in memory.items() if len(each.samples) < _ENOUGH_PROCESSES}
+    return few.intersection(*exact)
+
+
+def _is_unclear(figure: FigureComparison) -> bool:
+    """Return whether a figure is beyond its limit and nobody can say whether that is noise."""
+    if figure.verdict != "cannot-say" or not figure.gated:
+        return False
+    allowed = parse_limit(figure.limit, "bytes").allowed(figure.old)
+    return figure.new - figure.old > allowed
 
 
 def _ledger(cost: ModelCost) -> dict[str, int | None]:
