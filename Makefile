@@ -16,10 +16,10 @@ PRINT_PACKAGES := import sysconfig; print(sysconfig.get_path("purelib"))
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install profile test lint fmt bench soak mutations wheel clean
+.PHONY: help install profile test lint fmt ci-benchmark ci-baseline bench soak mutations wheel clean
 
 help:  ## List the targets
-	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 # The stamp is made last, so that an installation that was interrupted is gone on with. A .venv
 # without pip is what an interrupted `venv` leaves.
@@ -65,6 +65,26 @@ lint: $(STAMP)  ## Check style, types (mypy and pyright, strict) and layering
 fmt: $(STAMP)  ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# A model that cannot be measured fails in the comparison, beside all else that got worse; so does a
+# baseline that is missing. What cannot be told from noise (4) and what another machine measured (5)
+# is said, and is no regression. One thread: how much a library takes, and for how long its threads
+# wait for each other, is then the same on any number of cores.
+CI_OUT ?= build/ci-benchmark
+GATE    = $(BIN)/modelmgr compare --thresholds results/ci/thresholds.yaml --export markdown
+ci-benchmark: $(STAMP)  ## Simulate, measure, compare with results/ci: fails on a regression
+	@mkdir -p $(CI_OUT) && rm -f $(CI_OUT)/*
+	$(BIN)/modelmgr --quiet simulate scenarios/ci-benchmark.yaml --out $(CI_OUT)/result.json --log $(CI_OUT)/result.jsonl
+	-OMP_NUM_THREADS=1 $(BIN)/modelmgr --quiet profile scenarios/ci-models.yaml --device host --out $(CI_OUT)/costs.json
+	@$(MAKE) --no-print-directory --keep-going gate-result gate-costs
+gate-result: results/ci/result.json
+	$(GATE) $< $(CI_OUT)/result.json
+gate-costs: results/ci/costs.json
+	$(GATE) $< $(CI_OUT)/costs.json || case $$? in 4 | 5) ;; *) exit 1 ;; esac
+
+ci-baseline: $(STAMP)  ## Run ci-benchmark and make what it says the baseline, whatever differs
+	-@$(MAKE) --no-print-directory ci-benchmark
+	cp $(CI_OUT)/result.json $(CI_OUT)/result.jsonl $(CI_OUT)/costs.json results/ci
 
 # One after the other, or they would measure each other. BEAM names a wheel of apache-beam 2.77.0 to
 # compare with; without it the committed comparison stays as it is.
