@@ -238,8 +238,8 @@ TABLE: tuple[Mutation, ...] = (
     _M(
         PROGRESS,
         "scheduler.py",
-        "        while len(self.queue):\n",
-        "        if len(self.queue):\n",
+        "        while waiting:\n",
+        "        if waiting:\n",
     ),
     _M(
         PROGRESS,
@@ -281,8 +281,8 @@ TABLE: tuple[Mutation, ...] = (
     _M(
         PROGRESS,
         "scheduler.py",
-        "            if not leaving:\n                self._return_to_queue(ticket)\n",
-        "            if not leaving:\n                continue\n",
+        "            if not device.leaving:\n                self._return_to_queue(ticket)\n",
+        "            if not device.leaving:\n                continue\n",
     ),
     _M(
         PROGRESS,
@@ -364,8 +364,8 @@ TABLE: tuple[Mutation, ...] = (
     _M(
         FAIRNESS,
         "scheduler.py",
-        "        if model is None or self.closed or self.queue.tickets:\n",
-        "        if model is None or self.closed:\n",
+        "        if model is None or not model.free or self.queue.tickets or self.closed:\n",
+        "        if model is None or not model.free or self.closed:\n",
     ),
     # Conservation: every ticket ends exactly once, and nothing is left behind.
     _M(

@@ -258,15 +258,11 @@ class Admission:
         model = self._models[ticket.tag]
         if model.load_ns_seen is None and (model.costs is None or model.costs.load_ns is None):
             return True
-        coming = any(
-            copy.state is CopyState.RESERVED or copy.state is CopyState.LOADING
-            for copy in model.copies.values()
-        )
-        if not coming and now_ns - self.line_moved_ns(ticket) >= model.reload_ns:
+        if not model.coming and now_ns - self.line_moved_ns(ticket) >= model.reload_ns:
             return True
         hold_ns = model.hold_ns
         if hold_ns is None:
-            return not coming
+            return not model.coming
         waiting = self._queue.waiting(ticket.tag) or 1
         return waiting * hold_ns > model.reload_ns * max(1, model.staying)
 

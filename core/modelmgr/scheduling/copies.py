@@ -53,6 +53,7 @@ class Model:
 
     __slots__ = (
         "changes",
+        "coming",
         "copies",
         "costs",
         "free",
@@ -80,6 +81,8 @@ class Model:
         self.copies: dict[int, Copy] = {}
         # How many of them are there or coming; those on their way out are not counted.
         self.staying = 0
+        # How many of these are still to be loaded.
+        self.coming = 0
         # How many are loaded and nobody's.
         self.free = 0
         # Counts up with everything that can change what its tickets may do.
@@ -136,6 +139,7 @@ class Copy:
         self.reserved_bytes = reserved_bytes
         self.state = CopyState.RESERVED
         model.staying += 1
+        model.coming += 1
         self.isolated = False
         self.ticket: int | None = None
         self.lease: int | None = None
@@ -162,22 +166,33 @@ class Copy:
         if move is None:
             after(self.state, event)  # raises
             return
-        self.state, free, staying = move
+        self.state, free, staying, coming = move
         model = self.model
         model.changes += 1
         model.free += free
         model.staying += staying
+        model.coming += coming
 
 
 class Device:
     """One device: its ledger, the copies on it, and what is kept free on it."""
 
-    __slots__ = ("copies", "index", "isolating", "isolation_quiet", "kept_for", "ledger")
+    __slots__ = (
+        "copies",
+        "index",
+        "isolating",
+        "isolation_quiet",
+        "kept_for",
+        "leaving",
+        "ledger",
+    )
 
     def __init__(self, index: int, ledger: Ledger) -> None:
         self.index = index
         self.ledger = ledger
         self.copies: dict[int, Copy] = {}
+        # How many of them are being unloaded.
+        self.leaving = 0
         # The unknown model's copy that is being profiled here; nothing else loads meanwhile.
         self.isolating: int | None = None
         # Hits wait as well: only an aggregate reading can measure the isolated copy.

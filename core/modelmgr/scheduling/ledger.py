@@ -105,8 +105,11 @@ class Ledger:
         "_claims",
         "_entries",
         "_sum",
+        "_unsettled",
+        "claimed_bytes",
         "evictable_bytes",
         "foreign_bytes",
+        "freeing_bytes",
         "limit_bytes",
         "name",
         "peak_committed_bytes",
@@ -123,12 +126,18 @@ class Ledger:
         self.foreign_bytes = 0
         # What evicting everything that nobody holds would give back: never less.
         self.evictable_bytes = 0
+        # What is on its way back and was not seen yet.
+        self.freeing_bytes = 0
+        # What plans under way have spoken for.
+        self.claimed_bytes = 0
         self.peak_committed_bytes = 0
         self.reading_at_ns: int | None = None
         self.reading_used_bytes: int | None = None
         self.reading_failed: str | None = None
         self._entries: dict[int, Entry] = {}
         self._claims: dict[int, int] = {}
+        # Loaded copies that no reading has covered yet.
+        self._unsettled: dict[int, Entry] = {}
         self._sum = 0
         self._booked_ns = 0
 
@@ -145,16 +154,6 @@ class Ledger:
             for e in self._entries.values()
             if not e.leaving and not e.settled
         )
-
-    @property
-    def freeing_bytes(self) -> int:
-        """What is on its way back and was not seen yet."""
-        return sum(e.left_bytes for e in self._entries.values() if e.leaving)
-
-    @property
-    def claimed_bytes(self) -> int:
-        """What plans under way have spoken for."""
-        return sum(self._claims.values())
 
     @property
     def known(self) -> bool:
@@ -202,15 +201,17 @@ class Ledger:
 
     def claim(self, number: int, size_bytes: int) -> None:
         """Speak for room that victims of a plan will give back."""
+        self.claimed_bytes += size_bytes - self._claims.get(number, 0)
         self._claims[number] = size_bytes
 
     def unclaim(self, number: int) -> None:
         """Give a claim up, or turn it into a reservation right after."""
-        self._claims.pop(number, None)
+        if number in self._claims:
+            self.claimed_bytes -= self._claims.pop(number)
 
     def reserve(self, number: int, size_bytes: int) -> None:
         """Admit a load: charge its whole reservation."""
-        self._claims.pop(number, None)
+        self.unclaim(number)
         if size_bytes > self.limit_bytes - self.foreign_bytes - self._sum or not self.known:
             raise InvalidTransitionError(
                 f"{self.name}: reserving {size_bytes} bytes for copy {number} exceeds the limit"
@@ -224,6 +225,7 @@ class Ledger:
         entry.loaded_ns = now_ns
         entry.resident_bytes = resident_bytes
         entry.peak_bytes = max(peak_bytes, resident_bytes)
+        self._unsettled[number] = entry
         self._refresh(entry)
 
     def activation_bytes(self, number: int) -> int:
@@ -261,7 +263,9 @@ class Ledger:
         lasting = max(entry.resident_bytes, 0 if entry.settled else entry.reserved_bytes)
         entry.leaving = True
         entry.active = False
+        self.freeing_bytes += lasting - entry.left_bytes
         entry.left_bytes = lasting
+        self._unsettled.pop(number, None)
         self._refresh(entry)
 
     def unload_observable(self, number: int, now_ns: int) -> None:
@@ -270,10 +274,12 @@ class Ledger:
 
     def gone(self, number: int) -> None:
         """Drop a copy whose memory is certainly back: its process is gone."""
-        self._claims.pop(number, None)
+        self.unclaim(number)
         entry = self._entries.pop(number, None)
         if entry is not None:
+            self._unsettled.pop(number, None)
             self.evictable_bytes -= entry.evictable_bytes
+            self.freeing_bytes -= entry.left_bytes
             self._add(-entry.charged)
 
     def give_up_on(self, number: int, now_ns: int) -> None:
@@ -281,6 +287,7 @@ class Ledger:
         entry = self._entries.pop(number, None)
         if entry is not None:
             self._add(-entry.charged)
+            self.freeing_bytes -= entry.left_bytes
             self.foreign_bytes += entry.left_bytes
             self._booked_ns = now_ns
 
@@ -323,11 +330,7 @@ class Ledger:
 
     def unsettled(self) -> list[int]:
         """Return the loaded copies that no reading has covered yet."""
-        return [
-            n
-            for n, e in self._entries.items()
-            if e.loaded_ns is not None and not e.settled and not e.leaving
-        ]
+        return list(self._unsettled)
 
     def covers(self, number: int) -> bool:
         """Say whether the last good reading was begun after this copy's load had ended."""
@@ -342,6 +345,7 @@ class Ledger:
         """End a reservation that a reading has covered."""
         entry = self._entries[number]
         entry.settled = True
+        self._unsettled.pop(number, None)
         self._refresh(entry)
 
     def _see_freed(self, at_ns: int, used_bytes: int) -> list[int]:
@@ -363,6 +367,7 @@ class Ledger:
         for number, entry in leaving:
             left = min(entry.left_bytes, still_there)
             still_there -= left
+            self.freeing_bytes -= entry.left_bytes - left
             entry.left_bytes = left
             self._refresh(entry)
             if left == 0:
@@ -391,6 +396,15 @@ class Ledger:
             if e.loaded_ns is not None and not e.active and not e.leaving
         )
         assert evictable == self.evictable_bytes, f"{self.name}: evictable drifted"  # noqa: S101
+        freeing = sum(entry.left_bytes for entry in self._entries.values() if entry.leaving)
+        assert freeing == self.freeing_bytes, f"{self.name}: what is leaving drifted"  # noqa: S101
+        unsettled = {
+            n
+            for n, e in self._entries.items()
+            if e.loaded_ns is not None and not e.settled and not e.leaving
+        }
+        assert unsettled == set(self._unsettled), f"{self.name}: who settles is not known"  # noqa: S101
+        assert self.claimed_bytes == sum(self._claims.values()), f"{self.name}: claims drifted"  # noqa: S101
         kept = {n: entry.charged for n, entry in self._entries.items()}
         assert charges == kept, f"{self.name}: a charge was not kept up"  # noqa: S101
         assert sum(charges.values()) == self._sum, f"{self.name}: the sum drifted"  # noqa: S101

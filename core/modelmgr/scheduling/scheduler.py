@@ -40,7 +40,7 @@ from modelmgr.scheduling.policies import POLICIES, DemandTiers, Gdsf, Lru, Queue
 from modelmgr.scheduling.promises import check_promises
 from modelmgr.scheduling.queue import Ticket, TicketQueue
 from modelmgr.scheduling.settings import SchedulerSettings
-from modelmgr.scheduling.states import LOADED, CopyEvent, CopyState
+from modelmgr.scheduling.states import COMING, LOADED, CopyEvent, CopyState
 
 # Makes a Grant of its fields; a NamedTuple's own constructor takes twice as long.
 _new: Callable[[type[Grant], tuple[object, ...]], Grant] = getattr(tuple, "__new__")  # noqa: B009 - its own type is generic
@@ -97,13 +97,15 @@ class Scheduler:
         self.committed_tickets: dict[int, Ticket] = {}
         # Those of them whose room is not there yet.
         self._claiming: dict[int, Ticket] = {}
+        # Copies that are unloaded and whose memory was not seen to be back yet.
+        self._unseen: dict[int, Copy] = {}
         self._wakes: list[tuple[int, int]] = []
         self._actions: list[Action] = []
         self._now_ns = 0
         self._last_copy = 0
         self._last_lease = 0
-        self._last_ticket = 0
-        self._last_action = 0
+        self.last_ticket = 0
+        self.last_action = 0
         self._event_serial = 0
 
     # What models are -------------------------------------------------------------------------
@@ -159,14 +161,14 @@ class Scheduler:
             own_process: its memory can be told apart from everybody else's.
             alone: load a new copy on a drained device: the last one ran out of memory in use.
         """
-        grant = None if alone else self.hit(tag, now_ns)
-        if grant is not None:
-            return grant.ticket_num, [grant]
+        idle = None if alone else self.hand_out(tag, now_ns)
+        if idle is not None:
+            return self.last_ticket, [self._grant_of(self.last_ticket, idle, True)]
         self._begin(now_ns)
-        self._last_ticket += 1
+        self.last_ticket += 1
         ticket = Ticket(
             priority,
-            self._last_ticket,
+            self.last_ticket,
             tag,
             self._now_ns,
             deadline_ns,
@@ -175,17 +177,17 @@ class Scheduler:
             own_process,
         )
         ticket.exclusive = ticket.fresh = alone
-        self.model(tag)
+        model = self.model(tag)
         for requested in self._on_request:
             requested(tag, self._now_ns)
         if self.closed:
             self._reject(ticket, Refusal.CLOSED, "the manager was shut down")
             return ticket.ticket_num, self._take_actions()
         self.queue.push(ticket)
-        self.models[tag].changes += 1
+        model.changes += 1
         # Nothing was freed, so nobody but the newcomer can have become servable.
         if self.queue.first(tag) is ticket:
-            copy = self._admission.free_copy(self.models[tag], ticket)
+            copy = self._admission.free_copy(model, ticket)
             if copy is not None:
                 self._grant_waiting(ticket, copy)
             else:
@@ -200,13 +202,19 @@ class Scheduler:
         return ticket.ticket_num, self._take_actions()
 
     def hit(self, tag: str, now_ns: int) -> Grant | None:
-        """Grant an idle copy to a newcomer where nobody waits for anything; else change nothing.
+        """Grant an idle copy to a newcomer where nobody waits for anything; else change nothing."""
+        copy = self.hand_out(tag, now_ns)
+        return None if copy is None else self._grant_of(self.last_ticket, copy, True)
+
+    def hand_out(self, tag: str, now_ns: int) -> Copy | None:
+        """Do as ``hit`` and return the copy: ``last_action`` and ``last_ticket`` number its grant.
 
         This is what ``request`` does first: with an empty queue nobody can be passed over, and no
-        device is being kept for anybody.
+        device is being kept for anybody. A grant is not even made of it: a simulation does this
+        for most requests, and needs none.
         """
         model = self.models.get(tag)
-        if model is None or self.closed or self.queue.tickets:
+        if model is None or not model.free or self.queue.tickets or self.closed:
             return None
         copy = self._admission.free_copy(model)
         if copy is None:
@@ -214,10 +222,11 @@ class Scheduler:
         if now_ns > self._now_ns:  # noqa: PLR1730 - as _begin
             self._now_ns = now_ns
         self._event_serial += 1
-        self._last_ticket += 1
+        self.last_ticket += 1
         for requested in self._on_request:
             requested(tag, self._now_ns)
-        return self._hand_over(self._last_ticket, copy, True)
+        self._hand_over(copy)
+        return copy
 
     def cancel(self, ticket_num: int, now_ns: int) -> list[Action]:
         """End a ticket that was not granted yet; a load under way goes on for others."""
@@ -330,6 +339,7 @@ class Scheduler:
         else:
             self.devices[copy.device].ledger.unload_observable(number, self._now_ns)
             copy.patience_ns = self._now_ns + self.settings.patience_ns
+            self._unseen[number] = copy
             heapq.heappush(self._wakes, (copy.patience_ns, 0))
         return self._finish()
 
@@ -398,7 +408,7 @@ class Scheduler:
                 self._end_waiting(ticket)
                 waited_s = (self._now_ns - ticket.submitted_ns) / 1e9
                 self._reject(ticket, Refusal.TIMED_OUT, f"after {waited_s:.3g} s")
-        for copy in list(self.copies.values()):
+        for copy in list(self._unseen.values()):
             if copy.patience_ns is not None and copy.patience_ns <= self._now_ns:
                 self.devices[copy.device].ledger.give_up_on(copy.number, self._now_ns)
                 self._gone(copy, CopyEvent.UNLOAD_FINISHED)
@@ -448,7 +458,7 @@ class Scheduler:
         """Return how a new copy could be loaded now, for a waiting ticket or for a newcomer."""
         ticket = self.queue.get(ticket_num) if ticket_num is not None else None
         if ticket is None:
-            number = self._last_ticket + 1
+            number = self.last_ticket + 1
             ticket = Ticket(0, number, tag, submitted_ns=now_ns)
         if tag not in self.models:
             # A question changes nothing: ask as if the model had been mentioned.
@@ -475,7 +485,8 @@ class Scheduler:
         if self._claiming:
             for device in self.devices:
                 self._advance_claims(device)
-        while len(self.queue):
+        waiting = self.queue.tickets
+        while waiting:
             if not self._serve_a_loaded_model() and not self._serve_by_a_load():
                 return
 
@@ -483,7 +494,8 @@ class Scheduler:
         """Grant an idle copy to the first ticket in order that can have one."""
         models, admission = self.models, self._admission
         for ticket in self.queue.heads():
-            copy = admission.free_copy(models[ticket.tag], ticket)
+            model = models[ticket.tag]
+            copy = admission.free_copy(model, ticket) if model.free else None
             if copy is not None:
                 self._grant_waiting(ticket, copy)
                 return True
@@ -527,11 +539,12 @@ class Scheduler:
                 f"it needs {too_large} bytes and the largest limit is {largest} bytes",
             )
             return True
-        if model.copies:
+        plan = None
+        if model.free:
             hopeless = admission.hopeless_copy(ticket)
             if hopeless is not None:
                 self._order_unload(hopeless, "make-room", ticket.tag, chosen=(hopeless.number,))
-        plan = admission.room_to_run(ticket, self._now_ns) if model.copies else None
+            plan = admission.room_to_run(ticket, self._now_ns)
         if plan is None:
             plan = admission.load(ticket, self._now_ns)
         if (
@@ -652,11 +665,11 @@ class Scheduler:
             if copy is None or copy.device != device.index:
                 continue
             room = ledger.room_for_claim(copy.number)
-            leaving = any(c.state is CopyState.UNLOADING for c in device.copies.values())
             if copy.state is CopyState.RESERVED and copy.isolated and copy.reserved_bytes == 0:
                 # It takes the rest of the device, whatever that is once all have left.
                 costs = copy.model.costs
-                if not leaving and room >= (1 if costs is None else max(1, costs.needed_bytes)):
+                least = 1 if costs is None else max(1, costs.needed_bytes)
+                if not device.leaving and room >= least:
                     self._start_load(ticket, copy, room)
                     continue
             else:
@@ -664,7 +677,7 @@ class Scheduler:
                 if need <= room:
                     self._start_load_or_grant(ticket, copy, need)
                     continue
-            if not leaving:
+            if not device.leaving:
                 self._return_to_queue(ticket)
 
     def _need_of(self, copy: Copy) -> int:
@@ -703,22 +716,35 @@ class Scheduler:
 
     def _grant(self, ticket: Ticket, copy: Copy, *, hit: bool) -> None:
         ticket.copy = copy.number
-        self._actions.append(self._hand_over(ticket.ticket_num, copy, hit))
+        self._hand_over(copy)
+        self._actions.append(self._grant_of(ticket.ticket_num, copy, hit))
 
-    def _hand_over(self, ticket_num: int, copy: Copy, hit: bool) -> Grant:
-        """Make a copy active for a ticket and return the grant."""
+    def _hand_over(self, copy: Copy) -> None:
+        """Make a copy active, under a new lease."""
         copy.take(_GRANTED)
-        number, device, tag = copy.number, copy.device, copy.model.tag
+        number, device, model = copy.number, copy.device, copy.model
         self._last_lease += 1
-        self._last_action += 1
+        self.last_action += 1
         copy.lease = self._last_lease
-        copy.granted_ns = copy.model.granted_ns = self._now_ns
+        copy.granted_ns = model.granted_ns = self._now_ns
         self.devices[device].ledger.set_active(number, True)
         for used in self._on_use:
-            used(number, tag, device)
+            used(number, model.tag, device)
+
+    def _grant_of(self, ticket_num: int, copy: Copy, hit: bool) -> Grant:
+        """Return the grant of what was handed over last."""
         # Grant(...), without the call of Python code that a named tuple's own constructor is.
         return _new(
-            Grant, (self._last_action, ticket_num, tag, number, device, self._last_lease, hit)
+            Grant,
+            (
+                self.last_action,
+                ticket_num,
+                copy.model.tag,
+                copy.number,
+                copy.device,
+                self._last_lease,
+                hit,
+            ),
         )
 
     # Endings ---------------------------------------------------------------------------------
@@ -764,7 +790,9 @@ class Scheduler:
     ) -> None:
         if copy.state is not CopyState.UNLOADING:
             copy.take(CopyEvent.UNLOAD_STARTED)
-        ledger = self.devices[copy.device].ledger
+        device = self.devices[copy.device]
+        device.leaving += 1
+        ledger = device.ledger
         ledger.start_leaving(copy.number)
         self._end_isolation(copy)
         self._actions.append(
@@ -834,6 +862,8 @@ class Scheduler:
             ticket.device = None
 
     def _gone(self, copy: Copy, event: CopyEvent) -> None:
+        if copy.state is CopyState.UNLOADING:
+            self.devices[copy.device].leaving -= 1
         copy.take(event)
         self._forget(copy)
 
@@ -841,6 +871,7 @@ class Scheduler:
         device = self.devices[copy.device]
         device.ledger.gone(copy.number)
         self._end_isolation(copy)
+        self._unseen.pop(copy.number, None)
         copy.patience_ns = None
         copy.lease = None
         del self.copies[copy.number]
@@ -893,8 +924,8 @@ class Scheduler:
         return actions
 
     def _next_action(self) -> int:
-        self._last_action += 1
-        return self._last_action
+        self.last_action += 1
+        return self.last_action
 
     def check_valid(self) -> None:
         """Raise AssertionError where a promise or an index does not hold."""
@@ -906,3 +937,11 @@ class Scheduler:
             if ticket.copy is not None and self.copies[ticket.copy].state in making
         }
         assert set(self._claiming) == claiming, "who claims room is not known"  # noqa: S101
+        unseen = {copy.number for copy in self.copies.values() if copy.patience_ns is not None}
+        assert set(self._unseen) == unseen, "whose memory is not back is not known"  # noqa: S101
+        for device in self.devices:
+            leaving = sum(copy.state is CopyState.UNLOADING for copy in device.copies.values())
+            assert leaving == device.leaving, f"{device.name}: who leaves was miscounted"  # noqa: S101
+        for model in self.models.values():
+            coming = sum(copy.state in COMING for copy in model.copies.values())
+            assert coming == model.coming, f"{model.tag!r}: who comes was miscounted"  # noqa: S101

@@ -104,17 +104,20 @@ LOADED = frozenset({_S.SETTLING, _S.IDLE, _S.ACTIVE, _S.DRAINING})
 STAYING = frozenset({_S.RESERVED, _S.LOADING, _S.SETTLING, _S.IDLE, _S.ACTIVE})
 FREE = frozenset({_S.SETTLING, _S.IDLE})
 HELD = frozenset({_S.ACTIVE, _S.DRAINING})
+COMING = frozenset({_S.RESERVED, _S.LOADING})
 TERMINAL = frozenset({_S.GONE, _S.FAILED})
 
 
 # The same table by state, so that a move makes no pair, with what the move changes of how many of
-# the model's copies are free and how many stay: every grant and every release asks.
-MOVES: dict[CopyState, dict[CopyEvent, tuple[CopyState, int, int]]] = {
+# the model's copies are free, how many stay and how many are coming: every grant and every release
+# asks.
+MOVES: dict[CopyState, dict[CopyEvent, tuple[CopyState, int, int, int]]] = {
     state: {
         event: (
             to,
             (to in FREE) - (state in FREE),
-            -1 if state in STAYING and to not in STAYING else 0,
+            (to in STAYING) - (state in STAYING),
+            (to in COMING) - (state in COMING),
         )
         for (of, event), to in TRANSITIONS.items()
         if of is state

@@ -6,7 +6,6 @@ from modelmgr.errors import UsageError
 from modelmgr.simulation.device import VirtualDevice
 from modelmgr.simulation.metrics import Durations
 from modelmgr.workload.distributions import Sampler, make_sampler
-from modelmgr.workload.raw_requests import RawRequest
 from modelmgr.workload.scenario import Distribution, ScenarioModel
 from modelmgr.workload.streams import open_stream
 
@@ -155,7 +154,7 @@ class VirtualCopy:
         self.device = device
         self.taken_bytes = 0
         self.lease = 0
-        self.job: RawRequest | None = None
+        self.job: tuple[int, ...] | None = None
         self.granted_ns = 0
         self.load_ns = 0
         self.loaded = False

@@ -12,9 +12,10 @@ method of ``simulation.world``, and calls the scheduler as ``runtime.driver`` do
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from heapq import heappop
 from itertools import chain, islice
+from typing import Any
 
 from modelmgr.errors import InvalidTransitionError
 from modelmgr.simulation.copies import VirtualCopy
@@ -32,16 +33,14 @@ from modelmgr.simulation.world import (
     RELEASE,
     RUNS_OUT,
     UNLOAD_ENDS,
-    Event,
+    Job,
     World,
 )
-from modelmgr.workload.raw_requests import RawRequest
 
 _ROUNDS_BETWEEN_LOOKS = 8_192
 """Events between two calls of ``progress`` and ``stop``: 30 to 100 ms of a simulation's time."""
 
-_NO_MORE: RawRequest = (NEVER, 0, 0, -1, -1)
-_LOOKS = frozenset({POLL, FAULT})
+_NO_MORE: Job = (NEVER, 0, 0, -1, -1)
 
 Progress = Callable[[int, int], object]
 """Is told the simulated time, nanoseconds, and how many requests came so far."""
@@ -72,7 +71,7 @@ class Engine:
         self._progress = progress
         self._stop = stop
         self._most = NEVER if max_requests is None else max_requests
-        self._arrivals = islice(
+        self._arrivals: Iterator[Job] = islice(
             chain.from_iterable(iter(world.source.next_batch, [])), max_requests
         )
         self._polling = False
@@ -87,13 +86,9 @@ class Engine:
 
     def _loop(self) -> bool:  # noqa: PLR0912, PLR0915 - see the module
         world = self._world
-        heap, pending, models = world.heap, world.pending, world.models
-        granted, ask, absorb = world.granted, world.ask, world.absorb
+        heap, pending, models, scheduler = world.heap, world.pending, world.models, world.scheduler
         keeps_schedule = world.schedule is not None
-        scheduler = world.scheduler
-        hit, release = scheduler.hit, scheduler.release
-        next_deadline_ns, deadline = scheduler.next_deadline_ns, scheduler.deadline
-        latency = world.latencies.buffer.append
+        note_latency = world.latencies.buffer.append
         check = self._check
         looking = _ROUNDS_BETWEEN_LOOKS
         arrivals = self._arrivals
@@ -105,31 +100,31 @@ class Engine:
         while True:
             event_ns = heap[0][0]
             if unsure or pending:
-                soonest_ns = next_deadline_ns()
+                soonest_ns = scheduler.next_deadline_ns()
                 due_ns = NEVER if soonest_ns is None else soonest_ns
                 unsure = False
             if due_ns < event_ns and due_ns <= arrival_ns:
                 now_ns = due_ns
                 unsure = True
-                absorb(deadline(now_ns), now_ns)
-                again_ns = next_deadline_ns()
+                world.absorb(scheduler.deadline(now_ns), now_ns)
+                again_ns = scheduler.next_deadline_ns()
                 if again_ns is not None and again_ns <= now_ns:
                     raise InvalidTransitionError(f"a deadline at {now_ns} ns is due again at once")
                 world.ended_ns = now_ns
             elif event_ns <= arrival_ns:
                 if event_ns == NEVER:
                     return True
-                event = heappop(heap)
-                now_ns, _, kind, what, more = event
+                now_ns, serial, kind, what, more = heappop(heap)
                 if kind == RELEASE:
                     copy: VirtualCopy = what
-                    job, model = copy.job, copy.model
+                    job = copy.job
                     if copy.lease != more or job is None:
                         continue  # its copy or its holder was lost before
-                    if model.extra_bytes:
-                        copy.device.give_back(model.extra_bytes, now_ns)
-                        copy.taken_bytes -= model.extra_bytes
-                    latency(now_ns - job[0])
+                    extra_bytes = copy.model.extra_bytes
+                    if extra_bytes:
+                        copy.device.give_back(extra_bytes, now_ns)
+                        copy.taken_bytes -= extra_bytes
+                    note_latency(now_ns - job[0])
                     world.completed += 1
                     if keeps_schedule:
                         world.note_served(copy, now_ns)
@@ -138,9 +133,9 @@ class Engine:
                         unsure = True
                     copy.lease = 0
                     copy.job = None
-                    actions = release(copy.number, more, now_ns)
+                    actions = scheduler.release(copy.number, more, now_ns)
                     if actions:
-                        absorb(actions, now_ns)
+                        world.absorb(actions, now_ns)
                         unsure = True
                     if job[4] >= 0:
                         world.ask_again(job, now_ns)
@@ -149,23 +144,20 @@ class Engine:
                     unsure = True
                     if world.total < self._most:
                         self._ask(what, now_ns)
-                elif kind in _LOOKS:
+                elif kind in (POLL, FAULT):
                     unsure = True
-                    if not self._look(kind, what, now_ns):
+                    if not self._look(kind, more, now_ns):
                         return True
                 else:
                     unsure = True
-                    self._happen(event)
+                    self._happen(serial, kind, what, more, now_ns)
             else:
                 now_ns = arrival_ns
                 model = models[arrival[1]]
                 model.requests += 1
                 world.total += 1
-                grant = hit(model.tag, now_ns)
-                if grant is not None:
-                    granted(grant, arrival, now_ns)
-                else:
-                    ask(arrival, now_ns)
+                if not world.hit(model, arrival, now_ns):
+                    world.ask(arrival, now_ns)
                     unsure = True
                     if pending and not self._polling:
                         self._start_polling(now_ns)
@@ -187,7 +179,7 @@ class Engine:
 
     # Rarer events ----------------------------------------------------------------------------
 
-    def _ask(self, job: RawRequest, now_ns: int) -> None:
+    def _ask(self, job: Job, now_ns: int) -> None:
         world = self._world
         world.models[job[1]].requests += 1
         world.total += 1
@@ -196,10 +188,9 @@ class Engine:
             self._start_polling(now_ns)
         world.ended_ns = now_ns
 
-    def _happen(self, event: Event) -> None:
+    def _happen(self, serial: int, kind: int, what: Any, more: int, now_ns: int) -> None:  # noqa: ANN401 - what an event names
         """Let something rarer than a request happen."""
         world = self._world
-        now_ns, serial, kind, what, more = event
         if kind == LOAD_ENDS:
             if what.end_serial != serial:
                 return  # a fault moved its end
@@ -215,8 +206,8 @@ class Engine:
         elif kind == MEMORY_BACK:
             world.memory_back(what, now_ns)
         elif kind == FAULT_ENDS:
-            fault, size_bytes = more
-            undo(world, what, fault, size_bytes, now_ns)
+            device, fault = what
+            undo(world, device, fault, more, now_ns)
         world.ended_ns = now_ns
         if world.pending and not self._polling:
             self._start_polling(now_ns)
@@ -264,9 +255,7 @@ class Engine:
         if any(kind in PROGRESSING or kind == FAULT_ENDS for _, _, kind, _, _ in world.heap):
             return False
         faults = world.armed.faults
-        coming = any(
-            event[2] == FAULT and not faults[int(event[3])].rate_per_s for event in world.heap
-        )
+        coming = any(event[2] == FAULT and not faults[event[4]].rate_per_s for event in world.heap)
         return not (coming and world.pending)
 
     def _cancel_the_rest(self) -> None:

@@ -21,14 +21,14 @@ def schedule_faults(world: World) -> None:
     for number in range(len(world.armed.faults)):
         at_ns = world.armed.first_ns(number)
         if at_ns is not None:
-            world.push(at_ns, FAULT, number)
+            world.push(at_ns, FAULT, None, number)
 
 
 def strike(world: World, number: int, now_ns: int) -> None:
     """Let a fault happen now, and see to its next time."""
     next_ns = world.armed.next_ns(number, now_ns)
     if next_ns is not None:
-        world.push(next_ns, FAULT, number)
+        world.push(next_ns, FAULT, None, number)
     fault = world.armed.faults[number]
     match fault.kind:
         case "worker-killed":
@@ -108,7 +108,7 @@ def _disturb(world: World, device: VirtualDevice, fault: Fault, now_ns: int) -> 
             device.lost = device.lost or fault.kind == "device-lost"
     world.disturbed()
     if ends_ns < NEVER:
-        world.push(ends_ns, FAULT_ENDS, device, (fault, size_bytes))
+        world.push(ends_ns, FAULT_ENDS, (device, fault), size_bytes)
     if fault.kind == "device-lost":
         for copy in [copy for copy in world.copies.values() if copy.device is device]:
             if copy.number in world.copies and not copy.leaving and not copy.dead:

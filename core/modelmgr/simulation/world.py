@@ -16,7 +16,6 @@ follow from it. ``read_always`` takes them all the same, for the test that compa
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable
 from heapq import heappush
 from typing import Any, NamedTuple
@@ -35,11 +34,11 @@ from modelmgr.simulation.faults import OUT_OF_MEMORY, ArmedFaults
 from modelmgr.simulation.metrics import EXACT_SAMPLES, Durations
 from modelmgr.units import MIB
 from modelmgr.workload.policy_plugins import find_policy
-from modelmgr.workload.raw_requests import NOBODY, RawRequest
+from modelmgr.workload.raw_requests import NOBODY
 from modelmgr.workload.requests import RequestSource
 from modelmgr.workload.scenario import BelievedCost, Scenario
 
-# Kinds of events, in the heap's (at_ns, serial, kind, what, more).
+# Kinds of events, in the heap's (at_ns, serial, kind, what, more); 0 where ``more`` is not named.
 RELEASE = 0  # a job ends: copy, lease
 LOAD_ENDS = 1  # copy
 UNLOAD_ENDS = 2  # copy
@@ -47,8 +46,8 @@ ASKED = 3  # a closed loop's user asks again: raw request
 FOUND_DEAD = 4  # a copy's process had died before it was granted: copy, lease
 RUNS_OUT = 5  # a copy in use runs out of memory: copy, lease
 MEMORY_BACK = 6  # late memory is free at last: copy
-FAULT = 7  # number of the fault
-FAULT_ENDS = 8  # device, (fault, bytes)
+FAULT = 7  # None, number of the fault
+FAULT_ENDS = 8  # (device, fault), bytes
 POLL = 9  # look at the devices while somebody waits
 NEVER = 2**63 - 1
 """A time after everything."""
@@ -59,8 +58,10 @@ PROGRESSING = frozenset({RELEASE, LOAD_ENDS, UNLOAD_ENDS, ASKED, FOUND_DEAD, RUN
 EVICTIONS_KEPT = 1_000
 _EVICTED_FOR = frozenset({"make-room", "isolation"})
 
-Event = tuple[int, int, int, Any, Any]
-"""What ``what`` and ``more`` are depends on the kind."""
+Event = tuple[int, int, int, Any, int]
+"""What ``what`` is depends on the kind; ``more`` is a number that goes with it."""
+Job = tuple[int, ...]
+"""A raw request, passed around as it came."""
 
 
 class ServedJob(NamedTuple):
@@ -114,10 +115,9 @@ class World:
         self.model_of = {model.tag: model for model in self.models}
         self.source = RequestSource(scenario)
         self.copies: dict[int, VirtualCopy] = {}
-        self.pending: dict[int, RawRequest] = {}
+        self.pending: dict[int, Job] = {}
         self.second_tries: set[int] = set()
-        self.heap: list[Event] = [(NEVER, 0, POLL, None, None)]
-        self.next_serial = itertools.count(1).__next__
+        self.heap: list[Event] = [(NEVER, 0, POLL, None, 0)]
         self.armed = ArmedFaults(scenario.faults, scenario.seed)
         self.log = DecisionLog([d.name for d in scenario.devices], write_log)
         self.latencies = Durations()
@@ -135,6 +135,7 @@ class World:
         self.loads_ns = 0
         self.first_loads_ns = 0
         self._spilled = 0
+        self._last_serial = 0
         self._read_always = read_always
         self._stale = [True] * len(self.devices)
         # Whether a reading of any device could change something.
@@ -153,7 +154,7 @@ class World:
         """Carry out what the scheduler ordered."""
         for action in actions:
             if isinstance(action, Grant):
-                self.granted(action, self.pending.pop(action.ticket_num), now_ns)
+                self._granted(action, now_ns)
             elif isinstance(action, StartLoad):
                 self._start_load(action, now_ns)
             elif isinstance(action, StartUnload):
@@ -163,11 +164,29 @@ class World:
                 self.log.reject(now_ns, action_id, ticket_num, tag, refusal.value, message)
                 self._refused(refusal, self.pending.pop(ticket_num), now_ns)
 
-    def granted(self, grant: Grant, job: RawRequest, now_ns: int) -> None:
-        """Let a request have its copy: its job runs for as long as was drawn for it."""
+    def hit(self, model: VirtualModel, job: Job, now_ns: int) -> bool:
+        """Serve a newcomer from an idle copy, if one is there and nobody waits."""
+        scheduler = self.scheduler
+        handed = scheduler.hand_out(model.tag, now_ns)
+        if handed is None:
+            return False
+        number, lease, ticket_num = handed.number, handed.lease or 0, scheduler.last_ticket
+        self.log.grant(
+            now_ns, scheduler.last_action, ticket_num, model.tag, number, handed.device, lease, True
+        )
+        self._start_job(self.copies[number], ticket_num, lease, job, now_ns, True)
+        return True
+
+    def _granted(self, grant: Grant, now_ns: int) -> None:
         action_id, ticket_num, tag, number, device, lease, hit = grant
         self.log.grant(now_ns, action_id, ticket_num, tag, number, device, lease, hit)
-        copy = self.copies[number]
+        job = self.pending.pop(ticket_num)
+        self._start_job(self.copies[number], ticket_num, lease, job, now_ns, hit)
+
+    def _start_job(  # noqa: PLR0917 - once for every request: keywords cost a third of it
+        self, copy: VirtualCopy, ticket_num: int, lease: int, job: Job, now_ns: int, hit: bool
+    ) -> None:
+        """Let a request have its copy: its job runs for as long as was drawn for it."""
         copy.lease = lease
         copy.job = job
         copy.granted_ns = now_ns
@@ -186,7 +205,7 @@ class World:
                 self.push(now_ns, RUNS_OUT, copy, lease)
                 return
             copy.taken_bytes += extra
-        heappush(self.heap, (now_ns + job[2], self.next_serial(), RELEASE, copy, lease))
+        self.push(now_ns + job[2], RELEASE, copy, lease)
 
     def _start_load(self, load: StartLoad, now_ns: int) -> None:
         self.log.start_load(now_ns, *load)
@@ -216,8 +235,8 @@ class World:
         """Let a load end at a time, well (None) or with a message; an earlier order is void."""
         copy.ends_ns = at_ns
         copy.failure = failure
-        copy.end_serial = self.next_serial()
-        heappush(self.heap, (at_ns, copy.end_serial, LOAD_ENDS, copy, None))
+        self.push(at_ns, LOAD_ENDS, copy)
+        copy.end_serial = self._last_serial
 
     def delay_load(self, copy: VirtualCopy, longer_ns: int) -> None:
         """Let a load take longer, however it ends."""
@@ -371,7 +390,7 @@ class World:
         if job is not None:
             self.ask(job, now_ns)
 
-    def ask(self, job: RawRequest, now_ns: int, *, alone: bool = False) -> None:
+    def ask(self, job: Job, now_ns: int, *, alone: bool = False) -> None:
         """Ask for a copy, as the driver's ``acquire`` does; ``alone`` for a second try."""
         model = self.models[job[1]]
         started_ns = now_ns if alone else job[0]
@@ -397,7 +416,7 @@ class World:
         self._stop_running(copy, now_ns)
         self.absorb(self.scheduler.holder_lost(copy.number, lease, now_ns), now_ns)
 
-    def ask_again(self, job: RawRequest, now_ns: int) -> None:
+    def ask_again(self, job: Job, now_ns: int) -> None:
         """Let a closed loop's user ask again after a request of theirs ended."""
         if job[4] == NOBODY:
             return
@@ -405,7 +424,7 @@ class World:
         if following is not None:
             self.push(following[0], ASKED, following)
 
-    def _refused(self, refusal: Refusal, job: RawRequest, now_ns: int) -> None:
+    def _refused(self, refusal: Refusal, job: Job, now_ns: int) -> None:
         match refusal:
             case Refusal.TIMED_OUT:
                 self.timed_out += 1
@@ -489,7 +508,7 @@ class World:
         ledger = self.scheduler.devices[device.index].ledger
         if ledger.foreign_bytes or ledger.reading_failed is not None:
             return True
-        return not all(copy.model.trusted for copy in self.copies.values() if copy.device is device)
+        return device.untrusted > 0
 
     def _update_quiet(self) -> None:
         self.unquiet = self._read_always or any(map(self._matters, self.devices))
@@ -541,9 +560,10 @@ class World:
 
     # Bookkeeping -----------------------------------------------------------------------------
 
-    def push(self, at_ns: int, kind: int, what: object, more: object = None) -> None:
+    def push(self, at_ns: int, kind: int, what: object, more: int = 0) -> None:
         """Let something happen at a time."""
-        heappush(self.heap, (at_ns, self.next_serial(), kind, what, more))
+        self._last_serial += 1
+        heappush(self.heap, (at_ns, self._last_serial, kind, what, more))
 
     def keep_bounded(self) -> None:
         """Count waits and latencies in sketches once there are too many to keep."""
