@@ -30,6 +30,7 @@ _PLACES = (
 )
 _ACTIVATION = "shapes.activation_bytes"
 _LATENCY = "shapes.latency_ns"
+_NO_SHAPE = ShapeCost(dims={}, activation_bytes=None, latency_ns=None, throughput_per_s=None)
 
 
 class _Line(NamedTuple):
@@ -95,23 +96,25 @@ class CostPairs:
     def _add_shape(
         self, tag: str, plan: _Plan, old: ShapeCost | None, new: ShapeCost | None
     ) -> None:
-        either = new or old
-        if either is None:
-            return
-        name = shape_name(either.dims) if plan.rules.shapes else None
-        for figure, lines in ((_ACTIVATION, plan.activation), (_LATENCY, plan.latency)):
-            attribute = figure.removeprefix("shapes.")
-            before: Measured = None if old is None else getattr(old, attribute)
-            after: Measured = None if new is None else getattr(new, attribute)
-            if name is not None:
-                lines = _lines(figure, plan.rules, name)  # noqa: PLW2901 - narrower ones
-            if before is None and after is None:
-                continue
-            if self._is_settled(lines, before, after):
-                self._note_move(tag, before, after)
-            else:
-                shown = f"shapes[{shape_name(either.dims)}].{attribute}"
-                self._add(tag, shown, lines, before, after)
+        activation, latency = plan.activation, plan.latency
+        if old is not None and new is not None and not plan.rules.shapes:
+            # Nearly always: no name is needed of what has not moved.
+            is_settled = self._is_settled(activation, old.activation_bytes, new.activation_bytes)
+            if is_settled and self._is_settled(latency, old.latency_ns, new.latency_ns):
+                self._note_move(tag, old.latency_ns, new.latency_ns)
+                return
+            activation = () if is_settled else activation
+        name = shape_name((new or old or _NO_SHAPE).dims)
+        if plan.rules.shapes:
+            activation, latency = (
+                _lines(figure, plan.rules, name) for figure in (_ACTIVATION, _LATENCY)
+            )
+        old, new = old or _NO_SHAPE, new or _NO_SHAPE
+        at = f"shapes[{name}]"
+        self._add(
+            tag, f"{at}.activation_bytes", activation, old.activation_bytes, new.activation_bytes
+        )
+        self._add(tag, f"{at}.latency_ns", latency, old.latency_ns, new.latency_ns)
 
     def _add(
         self, tag: str, figure: str, lines: tuple[_Line, ...], old: Measured, new: Measured
@@ -245,9 +248,13 @@ def _is_within(lines: tuple[_Line, ...], old: Measured, new: Measured) -> bool:
     """Return whether all values of both sides lie well within the limits of each other."""
     if old is None or new is None or isinstance(old, int) or isinstance(new, int):
         return False
-    low_old, high_old = _range(old)
-    low_new, high_new = _range(new)
-    rise, fall = high_new - low_old, high_old - low_new
+    if isinstance(old, MeasuredDuration) and isinstance(new, MeasuredDuration):
+        low_old, low_new = old.min, new.min
+        rise, fall = new.max - low_old, old.max - low_new
+    else:
+        low_old, high_old = _range(old)
+        low_new, high_new = _range(new)
+        rise, fall = high_new - low_old, high_old - low_new
     for line in lines:
         if rise > low_old * line.share + line.amount or fall > low_new * line.share + line.amount:
             return False

@@ -176,20 +176,20 @@ def _noisy_verdict(pair: Pair, span: _Span, common: float | None) -> tuple[Verdi
     limit = pair.rule.limit
     shared = common if common is not None and pair.known.nature == "time" else 0.0
     together = f"all times moved by {shared:+.0%} together"
-    allowed = float(limit.allowed(pair.old))
+    allowed = limit.roughly_allowed(pair.old)
     if span.least_rise > allowed and _outranks(
         pair.new_samples, pair.old_samples, allowed, pair.old, pair
     ):
         # As if the machine had been as fast as before.
         by_itself = (pair.old + span.least_rise) / (1 + max(shared, 0.0)) - pair.old
         return ("worse", None) if by_itself > allowed else ("cannot-say", together)
-    allowed = float(limit.allowed(pair.new))
+    allowed = limit.roughly_allowed(pair.new)
     if span.least_fall > allowed and _outranks(
         pair.old_samples, pair.new_samples, allowed, pair.new, pair
     ):
         by_itself = (pair.new + span.least_fall) * (1 + min(shared, 0.0)) - pair.new
         return ("better", None) if by_itself > allowed else ("cannot-say", together)
-    if span.most_rise <= float(limit.allowed(pair.old)):
+    if span.most_rise <= limit.roughly_allowed(pair.old):
         return "same", None
     return "cannot-say", "the noise is too large"
 

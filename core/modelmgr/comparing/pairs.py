@@ -53,7 +53,7 @@ class Pair:
         """The change as a share of the old value; None where that is 0."""
         if not self.old:
             return 0.0 if not self.new else None
-        return float((Fraction(self.new) - Fraction(self.old)) / abs(Fraction(self.old)))
+        return (self.new - self.old) / abs(self.old)
 
     @property
     def is_identical(self) -> bool:

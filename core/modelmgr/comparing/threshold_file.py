@@ -36,7 +36,9 @@ LimitEntry = Annotated[
 ]
 Figures = Annotated[
     dict[str, LimitEntry],
-    msgspec.Meta(description="limits by figure, as behind --fail-on of modelmgr compare"),
+    msgspec.Meta(
+        description="a mapping of figures to limits, as behind --fail-on of modelmgr compare"
+    ),
 ]
 
 

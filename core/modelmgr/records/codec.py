@@ -29,8 +29,10 @@ from modelmgr.records.costs import (
     ToolInfo,
 )
 from modelmgr.records.input_files import read_input
+from modelmgr.records.json_places import has_each_key_once
 from modelmgr.records.json_source import JsonSource
 from modelmgr.records.model_json import decode_model, model_to_plain
+from modelmgr.records.quick_models import quick_model
 from modelmgr.units import MIB, format_bytes
 
 MAX_FILE_BYTES = 512 * MIB
@@ -68,6 +70,12 @@ class _CostFile(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     models: dict[str, msgspec.Raw]
     evictions: tuple[Eviction, ...] = ()
     runs: tuple[RunInfo, ...] = ()
+
+
+class _ModelsText(msgspec.Struct):
+    """The text of all models, to see whether a tag is there more than once."""
+
+    models: msgspec.Raw
 
 
 class _CostFileOutline(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -163,15 +171,14 @@ def decode_costs(
         source = source.replaced(msgspec.json.encode(plain))
     file = source.decode(_CostFile, outline=_CostFileOutline)
     _check_created_at(source, file.created_at)
-    repeated = source.repeated_keys(("models",))
+    models = source.decode(_ModelsText).models
+    has_repeats = not has_each_key_once(models, file.models.values())
+    repeated = source.repeated_keys(("models",)) if has_repeats else {}
     return CostDatabase(
         created_at=file.created_at,
         tool=file.tool,
         machine=file.machine,
-        models={
-            tag: _read_model(source, tag, raw, repeated.get(tag))
-            for tag, raw in file.models.items()
-        },
+        models=_read_models(source, file.models, repeated),
         evictions=file.evictions,
         runs=file.runs,
     )
@@ -231,6 +238,22 @@ def _check_created_at(source: JsonSource, created_at: str) -> None:
             f"created_at {created_at[:60]!r} is no time with its zone (RFC 3339)",
             hint="write for example '2026-01-31T12:00:00Z'",
         )
+
+
+def _read_models(
+    source: JsonSource, models: Mapping[str, msgspec.Raw], repeated: Mapping[str, list[int]]
+) -> dict[str, ModelCost]:
+    found: dict[str, ModelCost] = {}
+    dimensions: tuple[str, ...] = ()
+    for tag, raw in models.items():
+        quick = None
+        if tag not in repeated and len(raw) <= MAX_MODEL_BYTES:
+            quick = quick_model(raw, dimensions)
+        if quick is None:
+            found[tag] = _read_model(source, tag, raw, repeated.get(tag))
+        else:
+            found[tag], dimensions = quick
+    return found
 
 
 def _read_model(

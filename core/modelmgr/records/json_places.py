@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import cast
+
+import msgspec
 
 from modelmgr.records.type_paths import KeyPath
 
 _SPACE = re.compile(r"[ \t\r\n]*")
+_KEY = re.compile(rb'\s*[{,]\s*"(?:[^"\\]|\\.)*"\s*:\s*')
+_END = re.compile(rb"\s*\{?\s*\}\s*$")
 _DECODER = json.JSONDecoder()
 
 
@@ -54,6 +58,25 @@ def repeated_keys(text: str, at: KeyPath) -> dict[str, list[int]]:
         counted = key_position
         lines.setdefault(str(key), []).append(line)
     return {key: found for key, found in lines.items() if len(found) > 1}
+
+
+def has_each_key_once(mapping: msgspec.Raw, members: Iterable[msgspec.Raw]) -> bool:
+    """Return whether a mapping's text has no members but these: a repeated key has one more.
+
+    Much faster than ``repeated_keys``, which says where they are.
+
+    Args:
+        mapping: its text, which is known to be JSON.
+        members: the texts of its values as the decoder gave them, in its order.
+    """
+    text = memoryview(mapping)
+    position = 0
+    for value in members:
+        key = _KEY.match(text, position)
+        if key is None or bytes(text[key.end() : key.end() + len(value)]) != bytes(value):
+            return False
+        position = key.end() + len(value)
+    return _END.match(text, position) is not None
 
 
 def _skip_space(text: str, position: int) -> int:
