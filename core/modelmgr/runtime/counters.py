@@ -1,9 +1,9 @@
 """What happened since a manager was made, counted by model: for metrics and displays.
 
-It only counts, and nothing follows from it. The driver tells it: ``hit`` and ``observed`` under its
-lock, which is what guards them; ``waited`` and ``loaded`` from any thread, which take a lock of
-their own, for what they count took long anyway. Reading needs no lock of the driver's: each count
-is right, and a request that ends at that moment may be in one and not yet in the next.
+It only counts, and nothing follows from it. The driver tells it: hits (in ``of``) and ``observed``
+under its lock, which is what guards them; ``waited`` and ``loaded`` from any thread, which take a
+lock of their own, for what they count took long anyway. Reading needs no lock of the driver's: each
+count is right, and a request that ends at that moment may be in one and not yet in the next.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ class ManagerTotals:
     models: tuple[ModelTotals, ...]
 
 
-class _Counts:
-    """One model's counts; a hit is one addition."""
+class ModelCounts:
+    """One model's counts; ``immediate_hits`` is for the driver to count up, under its lock."""
 
     __slots__ = (
         "evictions",
@@ -117,19 +117,16 @@ class ManagerCounters:
 
     def __init__(self) -> None:
         self._started_ns = time.monotonic_ns()
-        self._models: dict[str, _Counts] = {}
+        self._models: dict[str, ModelCounts] = {}
         self._durations = threading.Lock()
 
     def hit(self, tag: str) -> None:
         """Count a request that was granted an idle copy at once. Under the driver's lock."""
-        try:
-            self._models[tag].immediate_hits += 1
-        except KeyError:
-            self._of(tag).immediate_hits += 1
+        self.of(tag).immediate_hits += 1
 
     def observed(self, action: Action) -> None:
         """Count any other action of the scheduler's. Under the driver's lock."""
-        counts = self._of(action.tag)
+        counts = self.of(action.tag)
         if isinstance(action, Grant):
             counts.granted += 1
             counts.hits += action.hit
@@ -143,14 +140,14 @@ class ManagerCounters:
 
     def waited(self, tag: str, duration_ns: int) -> None:
         """Count how long a request was on its way that was granted, other than by ``hit``."""
-        counts = self._of(tag)
+        counts = self.of(tag)
         with self._durations:
             counts.wait_counts[bisect_left(WAIT_BOUNDS_NS, duration_ns)] += 1
             counts.wait_ns += duration_ns
 
     def loaded(self, tag: str, duration_ns: int) -> None:
         """Count how long a load took that ended well."""
-        counts = self._of(tag)
+        counts = self.of(tag)
         with self._durations:
             counts.load_counts[bisect_left(LOAD_BOUNDS_NS, duration_ns)] += 1
             counts.load_ns += duration_ns
@@ -163,12 +160,13 @@ class ManagerCounters:
             )
         return ManagerTotals(age_ns=time.monotonic_ns() - self._started_ns, models=models)
 
-    def _of(self, tag: str) -> _Counts:
+    def of(self, tag: str) -> ModelCounts:
+        """Return a model's counts, made on first mention."""
         # One operation of the dictionary's, so that two threads get the same one.
-        return self._models.get(tag) or self._models.setdefault(tag, _Counts())
+        return self._models.get(tag) or self._models.setdefault(tag, ModelCounts())
 
 
-def _totals(tag: str, counts: _Counts) -> ModelTotals:
+def _totals(tag: str, counts: ModelCounts) -> ModelTotals:
     first, *others = counts.wait_counts
     return ModelTotals(
         tag=tag,

@@ -49,6 +49,7 @@ from modelmgr.runtime.measurement import JobMeasurement
 from modelmgr.runtime.own_peaks import OwnPeaks
 from modelmgr.runtime.watching import NEVER_READ, DeviceWatch
 from modelmgr.scheduling.actions import Action, Grant, Refusal, Reject, StartLoad, StartUnload
+from modelmgr.scheduling.copies import Copy
 from modelmgr.scheduling.scheduler import Scheduler
 from modelmgr.scheduling.states import CopyState
 from modelmgr.units import NS_PER_S, format_bytes
@@ -91,6 +92,8 @@ class Driver:
         poll_interval_s: how often devices are read while somebody waits.
         keeper: keeps the scheduler's costs in step with what is measured.
         observed: called with every action, in order, under the lock.
+        tells_hits: whether that includes grants of idle copies to newcomers: they are most of what
+            happens, and who only wants to know about loads and unloads need not pay for them.
         learner: learns from readings while models are in use.
         learn_in_use: read the devices as long as a model is in use, to learn from it.
         counters: counts what happens.
@@ -105,6 +108,7 @@ class Driver:
         poll_interval_s: float,
         keeper: CostKeeper,
         observed: Callable[[Action], None],
+        tells_hits: bool,
         learner: UseLearner,
         learn_in_use: bool,
         counters: ManagerCounters,
@@ -122,6 +126,7 @@ class Driver:
         if learn_in_use:
             self._own_peaks = OwnPeaks(learner, period_ns=round(poll_interval_s * NS_PER_S))
         self._observed = observed
+        self._hand_out = self._hand_out_and_tell if tells_hits else scheduler.hand_out
         self._counters = counters
         self._waiters: dict[int, _Waiter] = {}
         self._device_names = tuple(device.name for device in scheduler.devices)
@@ -140,7 +145,7 @@ class Driver:
         # been alone.
         self._activity = [0] * len(self.readers)
         # The leases in force by the identity of what they hold: one object may be several copies.
-        self._held: dict[int, list[Lease]] = {}
+        self._held: dict[int, tuple[Lease, ...]] = {}
         # The threads that are running a loader. A thread-local attribute that is missing costs more
         # to ask for than everything else that a hit does before it takes the lock.
         self._loading_threads: set[int] = set()
@@ -226,16 +231,16 @@ class Driver:
         while True:
             try:
                 with gate.lock:
-                    grant = self.scheduler.hit(tag, time.monotonic_ns())
-                    if grant is None:
+                    copy = self._hand_out(tag, time.monotonic_ns())
+                    if copy is None:
                         return None
-                    self._observed(grant)
-                    self._counters.hit(tag)
-                    device = grant.device
+                    number = copy.number
+                    loaded = self.loaded[number]
+                    loaded.counts.immediate_hits += 1
+                    device = copy.device
                     self._activity[device] += 1  # as _changed: this is on the way of every hit
                     self._generations[device] += 1
-                    loaded = self.loaded[grant.copy]
-                    lease = self._lease(grant, loaded)
+                    lease = self._lease(number, copy.lease or 0, loaded, True)
             finally:
                 if gate.left:
                     gate.settle()
@@ -249,6 +254,14 @@ class Driver:
             if loaded.measure_again:
                 self._measure_again(lease)
             return lease
+
+    def _hand_out_and_tell(self, tag: str, now_ns: int) -> Copy | None:
+        """As the scheduler's ``hand_out``, and let the grant be known."""
+        grant = self.scheduler.hit(tag, now_ns)
+        if grant is None:
+            return None
+        self._observed(grant)
+        return self.scheduler.copies[grant.copy]
 
     def cancel(self, ticket_num: int) -> None:
         """End another thread's waiting request; one that was granted or ended is left alone."""
@@ -271,7 +284,8 @@ class Driver:
                 action = waiter.actions[0]
                 if isinstance(action, Grant):
                     with self.gate:
-                        lease = self._lease(action, self.loaded[action.copy])
+                        loaded = self.loaded[action.copy]
+                        lease = self._lease(action.copy, action.lease, loaded, action.hit)
                     waiter.actions.popleft()
                     if self.watch.asleep:
                         self.watch.wake()
@@ -308,14 +322,13 @@ class Driver:
         self._activity[device] += 1
         self._generations[device] += 1
 
-    def _lease(self, grant: Grant, loaded: Loaded) -> Lease:
+    def _lease(self, copy: int, serial: int, loaded: Loaded, hit: bool) -> Lease:
         """Make the lease of a grant. Under the lock."""
-        _, _, tag, copy, device, serial, hit = grant
         instance = loaded.instance
         lease = Lease(
             self,
-            tag,
-            self._device_names[device],
+            loaded.tag,
+            self._device_names[loaded.device],
             copy,
             serial,
             hit,
@@ -324,11 +337,8 @@ class Driver:
         )
         loaded.lease = lease
         key = id(instance)
-        others = self._held.get(key)
-        if others is None:
-            self._held[key] = [lease]
-        else:
-            others.append(lease)
+        held = self._held
+        held[key] = (*held[key], lease) if key in held else (lease,)
         return lease
 
     def _unlease(self, loaded: Loaded) -> None:
@@ -336,12 +346,16 @@ class Driver:
         lease, loaded.lease = loaded.lease, None
         if lease is None:
             return
-        key = id(loaded.instance)
-        others = self._held[key]
-        if len(others) == 1:
+        self._unhold(loaded.instance, lease)
+
+    def _unhold(self, instance: object, lease: Lease) -> None:
+        """Forget that an instance is held under a lease. Under the lock."""
+        key = id(instance)
+        held = self._held[key]
+        if len(held) == 1:
             del self._held[key]
         else:
-            others.remove(lease)
+            self._held[key] = tuple(other for other in held if other is not lease)
 
     def _refusal(self, action: Reject, waiter: _Waiter) -> BaseException:
         tag, message = action.tag, action.message
@@ -438,6 +452,7 @@ class Driver:
                 tells_itself=tells_itself,
                 measurement=measurement,
                 oom_kills=oom_kills,
+                counts=self._counters.of(action.tag),
             )
             with self.gate:
                 self.loaded[action.copy] = loaded
@@ -567,14 +582,24 @@ class Driver:
 
     def _give_back(self, lease: Lease, loaded: Loaded, learn: Told | None) -> None:
         """End a lease and tell the scheduler. Under the lock."""
-        lease.end()
+        if lease.over:
+            lease.end()  # which says why not
+        lease.over = True
+        if loaded.lease is not lease:
+            return  # its worker was lost since it was looked at, and the lease with it
+        now_ns = time.monotonic_ns()
         if learn is not None:
-            self._route(learn(time.monotonic_ns()))
-        self._unlease(loaded)
+            self._route(learn(now_ns))
+        loaded.lease = None
+        key, held = id(loaded.instance), self._held
+        if len(held[key]) == 1:  # as _unhold: this is on the way of every release
+            del held[key]
+        else:
+            self._unhold(loaded.instance, lease)
         device = loaded.device
         self._activity[device] += 1  # as _changed: this is on the way of every release
         self._generations[device] += 1
-        actions = self.scheduler.release(lease.copy, lease.serial, time.monotonic_ns())
+        actions = self.scheduler.release(lease.copy, lease.serial, now_ns)
         if actions:
             self._route(actions)
 
@@ -654,8 +679,7 @@ class Driver:
 
     def release_instance(self, tag: str, instance: object) -> None:
         """Release the lease under which an instance is held; LeaseError where there is none."""
-        leases = self._held.get(id(instance))
-        held = () if leases is None else tuple(leases)
+        held = self._held.get(id(instance), ())
         for lease in held:
             if lease.tag == tag:
                 try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from modelmgr.runtime.counters import ModelCounts
 from modelmgr.runtime.lease import Lease
 from modelmgr.runtime.measurement import JobMeasurement
 
@@ -27,6 +28,7 @@ class Loaded:
         activity: the device's activity count when the watched job began.
         oom_kills: the kernel's count of out-of-memory kills when it was loaded, where it lives in a
             process of its own.
+        counts: of its model's, where hits are counted.
         peak_due_ns: when one of its jobs is to be measured by its process's own peak.
         peak_restarted: that peak is the running job's.
         lease: the lease in force, None while it is idle.
@@ -37,6 +39,7 @@ class Loaded:
     device: int
     own_process: bool
     pid: int | None
+    counts: ModelCounts
     first_job: bool = False
     tells_itself: bool = False
     measurement: JobMeasurement | None = None

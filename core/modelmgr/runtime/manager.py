@@ -178,6 +178,7 @@ class ModelManager:
             poll_interval_s=poll_interval,
             keeper=CostKeeper(scheduler, self.estimator),
             observed=self._observe,
+            tells_hits=verbose_logging,
             learner=self._learner,
             learn_in_use=learn_in_use,
             counters=self._counters,
@@ -254,6 +255,10 @@ class ModelManager:
 
     def acquire_model(self, tag: str, loader_func: Loader) -> Any:  # noqa: ANN401 - the loader's
         """Return an instance of a model; give it back with ``release_model``. See ``lease``."""
+        if type(tag) is str:
+            lease = self._driver.hit(tag)
+            if lease is not None:
+                return lease.instance
         return self.lease(tag, loader_func).instance
 
     def release_model(self, tag: str, instance: object) -> None:

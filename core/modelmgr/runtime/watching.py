@@ -31,6 +31,9 @@ _IDLE_S = 1.0
 class DeviceWatch:
     """Reads devices on demand and, while somebody waits, again and again.
 
+    Attributes:
+        asleep: nobody reads the devices, while models in use could be learned from.
+
     Args:
         scheduler: who is told; read under the lock only.
         readers: one for each of its devices.
@@ -69,13 +72,10 @@ class DeviceWatch:
             reader.description.kind not in NEVER_READ for reader in readers
         )
         self._thread: threading.Thread | None = None
+        # An attribute: it is asked with every hit.
+        self.asleep = self._learns
         # By device: the copies that its last good reading told apart.
         self._told_apart: list[Collection[int]] = [()] * len(readers)
-
-    @property
-    def asleep(self) -> bool:
-        """Whether nobody reads the devices, while models in use could be learned from."""
-        return self._thread is None and self._learns
 
     def read_all(self, within_s: float = PATIENCE_S) -> None:
         """Read every device now, each within so many seconds."""
@@ -135,10 +135,10 @@ class DeviceWatch:
         """See to it that somebody watches, and looks at once at what is due."""
         with self._gate:
             if self._thread is None and self._something_to_watch():
-                self._thread = threading.Thread(
-                    target=self._run, name="modelmgr-watch", daemon=True
-                )
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="modelmgr-watch", daemon=True)
+                thread.start()  # one that cannot be had is not taken for one that watches
+                self._thread = thread
+                self.asleep = False
             self._gate.due_sooner.notify_all()
 
     def _own_bytes(self, device: int, reading: MemoryReading) -> dict[int, int] | None:
@@ -192,7 +192,12 @@ class DeviceWatch:
         finally:
             with self._gate:
                 if self._thread is threading.current_thread():
-                    self._thread = None
+                    self._forget_thread()
+
+    def _forget_thread(self) -> None:
+        """Note that the next who waits has to start another one. Under the lock."""
+        self._thread = None
+        self.asleep = self._learns
 
     def _watch(self) -> None:
         idle_since: float | None = None
@@ -203,7 +208,7 @@ class DeviceWatch:
                 if not busy:
                     idle_since = idle_since or time.monotonic()
                     if time.monotonic() - idle_since > _IDLE_S:
-                        self._thread = None
+                        self._forget_thread()
                         return
                 else:
                     idle_since = None
