@@ -139,6 +139,8 @@ class CostPairs:
                         measured=True,
                         model=tag,
                         statistic=line.suffix.removeprefix(".") or "median",
+                        old_interval=_said_interval(old),
+                        new_interval=_said_interval(new),
                     )
                 )
             elif before is not None or after is not None:
@@ -235,6 +237,15 @@ def _value(measured: Measured, suffix: str) -> int | None:
 
 def _samples(measured: Measured) -> tuple[int, ...]:
     return () if measured is None or isinstance(measured, int) else measured.samples
+
+
+def _said_interval(measured: Measured) -> tuple[int, int] | None:
+    """Return what a figure without samples says that it lies between; None where it does not."""
+    if measured is None or isinstance(measured, int) or measured.samples:
+        return None
+    if isinstance(measured, MeasuredBytes):
+        return measured.interval_95
+    return (measured.min, measured.max) if measured.min < measured.max else None
 
 
 def _is_exact(measured: Measured) -> bool:

@@ -155,12 +155,20 @@ def _span(pair: Pair, low: float, high: float) -> _Span | None:
     if pair.statistic == "median" and not math.isnan(low):
         fall = pair.new * (1 / (1 + high) - 1)
         return _Span(pair.old * low, fall, pair.old * high, (low, high))
+    if pair.old_interval is not None and pair.new_interval is not None:
+        return _apart(pair, pair.old_interval, pair.new_interval)
     # Of a sample with nothing in it, as of waits that were none, there are no logarithms.
     found = statistic_difference(pair.old_samples, pair.new_samples, pair.statistic)
     if found is None:
         return None
     shares = (found[0] / pair.old, found[1] / pair.old) if pair.old else None
     return _Span(found[0], -found[1], found[1], shares)
+
+
+def _apart(pair: Pair, old: tuple[int, int], new: tuple[int, int]) -> _Span:
+    """Return the span between intervals that the files themselves state: the ends count."""
+    least, most = new[0] - old[1], new[1] - old[0]
+    return _Span(least, -most, most, (least / pair.old, most / pair.old) if pair.old else None)
 
 
 def _without_noise(pair: Pair) -> FigureComparison:
@@ -197,8 +205,8 @@ def _noisy_verdict(pair: Pair, span: _Span, common: float | None) -> tuple[Verdi
 def _outranks(
     upper: Sequence[int], lower: Sequence[int], allowed: float, base: float, pair: Pair
 ) -> bool:
-    """Return whether ranks agree; of tails and means they have nothing to say."""
-    if pair.statistic != "median":
+    """Return whether ranks agree; of tails, means and no samples they have nothing to say."""
+    if pair.statistic != "median" or not upper or not lower:
         return True
     if not base:
         return is_above(upper, [sample + allowed for sample in lower])

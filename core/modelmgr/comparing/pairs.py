@@ -33,6 +33,8 @@ class Pair:
         model: whose, None where no model's.
         device: whose, None where no device's.
         statistic: what the value is of its samples: ``median``, ``mean``, ``p95``, ...
+        old_interval: what the file itself says the old value lies between, where it has no samples.
+        new_interval: the same of the new value.
     """
 
     known: Known
@@ -47,6 +49,8 @@ class Pair:
     model: str | None = None
     device: str | None = None
     statistic: str = "median"
+    old_interval: tuple[int, int] | None = None
+    new_interval: tuple[int, int] | None = None
 
     @property
     def change(self) -> float | None:

@@ -27,6 +27,8 @@ SMALLEST_P = 0.005
 STRETCHES = 8
 """Neighbouring values resemble each other, so a long sample counts as so many values, not more."""
 
+_LARGEST = 700.0  # e^709 is the largest float
+
 # Student's t, 99.5 % point, by degrees of freedom 1 to 30: NIST/SEMATECH e-Handbook, 1.3.6.7.2.
 # Beyond them (the limit is 2.5758) the last one is kept, which is a little too careful.
 _T_995 = (
@@ -123,7 +125,8 @@ def relative_shifts(old: Moments, new: Moments, least_noise: Floats | float = 0.
     rows = np.clip(np.nan_to_num(freedom, nan=1.0), 1, len(_T_995)).astype(np.int64) - 1
     reach = np.asarray(_T_995)[rows] * np.sqrt(total)
     middle = new.means - old.means
-    return Shifts(np.expm1(middle), np.expm1(middle - reach), np.expm1(middle + reach))
+    ends = (np.clip(each, -_LARGEST, _LARGEST) for each in (middle, middle - reach, middle + reach))
+    return Shifts(*map(np.expm1, ends))
 
 
 def typical_noise(*moments: Moments) -> float:
