@@ -61,6 +61,8 @@ lint: $(STAMP)  ## Check style, types (mypy and pyright, strict) and layering
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-actions action.yml
 
 fmt: $(STAMP)  ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .
@@ -118,7 +120,7 @@ wheel: $(STAMP)  ## Build the wheel and run the tests against it
 	@$(BIN)/python -m venv --without-pip $(TRIAL)/venv
 	$(PIP) --python $(TRIAL)/venv/bin/python install --no-deps --no-index dist/*.whl
 	@$(BIN)/python -c '$(PRINT_PACKAGES)' > "$$($(TRIAL)/venv/bin/python -c '$(PRINT_PACKAGES)')/shared.pth"
-	@cp -R .ci .github action.yml pyproject.toml Makefile README.md LICENSE scenarios results tests $(TRIAL)/tree
+	@cp -R .ci .github action.yml docs pyproject.toml Makefile README.md LICENSE scenarios results tests $(TRIAL)/tree
 	cd $(TRIAL)/tree && ../venv/bin/python -m pytest -o pythonpath=tests --ignore=tests/packaging/test_wheel_contents.py
 
 clean:  ## Remove .venv, caches and everything built
