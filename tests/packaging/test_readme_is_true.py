@@ -1,15 +1,19 @@
-"""The README: its targets and extras are there, and what it shows is of the program as it is."""
+"""README and CONTRIBUTING: their targets, extras and rooms are those that there are, and what they
+show is of the program as it is.
+"""
 
 from __future__ import annotations
 
 import re
 import shlex
 import tomllib
+from pathlib import Path
 
 import msgspec
 import pytest
 from rich.console import Console, RenderableType
 
+import modelmgr
 from modelmgr.workload.model_list import read_model_list
 from modelmgr_cli.render.details import model_details
 from modelmgr_cli.render.tables import cost_table
@@ -18,6 +22,7 @@ from support.command_line import make_database
 from support.page_walk import commands_of
 from support.written_pages import PAGES, ROOT, read_blocks, read_tables
 
+_CONTRIBUTING = ".github/CONTRIBUTING.md"
 _PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
@@ -25,7 +30,7 @@ def _lines_of(program: str) -> list[list[str]]:
     """Return the words of each command line of a program, on all pages."""
     lines = [
         shlex.split(command.line, comments=True)
-        for page in PAGES
+        for page in (*PAGES, _CONTRIBUTING)
         for block in read_blocks(page)
         if block.language == "console"
         for command in commands_of(block)
@@ -48,17 +53,31 @@ def _rendered(*renderables: RenderableType) -> str:
     return capture.get()
 
 
-def test_the_targets_that_the_pages_make_are_in_the_makefile() -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+def _table(page: str, title: str) -> list[str]:
+    """Return the first column of a page's table that begins with a title."""
+    (table,) = (table for table in read_tables(page) if table.head[0] == title)
+    return table.column(title)
+
+
+def test_every_target_of_the_makefile_is_described_and_no_other() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE)
     makes = [target for words in _lines_of("make") for target in words[1:]]
 
     assert makes[:2] == ["profile", "test"]
-    assert set(makes) <= targets
+    assert {*makes, *_table(_CONTRIBUTING, "target")} == {*targets} - {"help"}
+
+
+def test_every_room_of_the_library_is_described() -> None:
+    folder = Path(str(modelmgr.__file__)).parent
+    rooms = {path.parent.name for path in folder.glob("*/__init__.py")}
+    cells = " ".join(_table(_CONTRIBUTING, "room"))
+
+    assert set(re.findall(r"\w+", cells)) == rooms | {"modelmgr_cli", "errors", "units"}
 
 
 def test_the_extras_that_the_pages_install_and_all_others_are_described() -> None:
-    (table,) = (table for table in read_tables("README.md") if table.head[0] == "extra")
-    extras = table.column("extra")
+    extras = _table("README.md", "extra")
     installed = [words[-1] for words in _lines_of("pip") if "[" in words[-1]]
 
     assert set(extras) == set(_PROJECT["optional-dependencies"])
