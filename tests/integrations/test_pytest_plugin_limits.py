@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from modelmgr.records.codec import load_costs
 from support.plugin_runs import SMALL, Suite
 
 pytest_plugins = ["pytester"]
@@ -205,3 +206,48 @@ def test_a_tag_without_any_model_list_says_how_to_name_one(suite: Suite) -> None
 
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["E * no model list was named *--modelmgr-models FILE*"])
+
+
+def test_an_interrupted_suite_leaves_nothing_behind_but_what_it_had_measured(suite: Suite) -> None:
+    suite.write(
+        "team_models.py",
+        """
+        import os, signal
+
+        def interrupts():
+            os.kill(int(os.environ["SUITE_PID"]), signal.SIGINT)
+            signal.pause()
+        """,
+    )
+    suite.write(
+        "test_models.py",
+        f"""
+        import os
+
+        os.environ["SUITE_PID"] = str(os.getpid())
+
+        def test_first(model_cost):
+            model_cost({SMALL})
+
+        def test_second(model_cost):
+            model_cost({{"tag": "stops", "loader": "python", "target": "team_models:interrupts"}})
+
+        def test_never():
+            pass
+        """,
+    )
+    result = suite.run("--modelmgr-baseline=costs.json", "--modelmgr-update-baseline")
+
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["modelmgr: 1 model measured on host*", "*was written"])
+    assert list(load_costs(suite.path / "costs.json").models) == ["small"]
+    assert list(suite.scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--help", "--markers", "--fixtures"])
+def test_help_is_given_whatever_the_options_say(suite: Suite, option: str) -> None:
+    result = suite.run(option, "--modelmgr-baseline=missing.json")
+
+    assert result.ret == (pytest.ExitCode.USAGE_ERROR if option == "--fixtures" else 0)
+    assert ("modelmgr" in result.stdout.str()) is (option != "--fixtures")

@@ -9,7 +9,6 @@ summary.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -23,7 +22,7 @@ from modelmgr.devices.discovery import open_reader
 from modelmgr.errors import ModelmgrError, UsageError
 from modelmgr.integrations.pytest_baseline import Baseline, read_tolerance
 from modelmgr.integrations.pytest_measuring import MeasureModel, ModelMeter, find_model
-from modelmgr.integrations.pytest_plugin import MARKER, WORKER_REPORT
+from modelmgr.integrations.pytest_plugin import MARKER, WORKER_REPORT, meeting_place
 from modelmgr.integrations.pytest_summary import (
     SessionReport,
     all_measured,
@@ -75,7 +74,7 @@ class ModelGate:
         # pytest-xdist's, None where it is not used or this is the process that starts workers.
         self._worker_input: Mapping[str, Any] | None = getattr(config, "workerinput", None)
         run_id = uuid4().hex if self._worker_input is None else self._worker_input["testrunuid"]
-        self._folder = _meeting_place(run_id)
+        self._folder = meeting_place(run_id)
         self._reports: list[SessionReport] = []
         self._renewal: str | None = None
         self._models = _model_list(config)
@@ -107,10 +106,9 @@ class ModelGate:
                     raise pytest.UsageError(problem) from None
                 item.stash[_WRONG_MARKER] = problem
 
-    def hear_worker(self, report: bytes, run_id: str) -> None:
-        """Take what a worker of pytest-xdist measured in a run."""
+    def hear_worker(self, report: bytes) -> None:
+        """Take what a worker of pytest-xdist measured."""
         self._reports.append(msgspec.json.decode(report, type=SessionReport))
-        self._folder = _meeting_place(run_id)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -215,8 +213,3 @@ def _model_list(config: pytest.Config) -> Path | None:
     if not written:
         return None
     return (config.rootpath if config.inipath is None else config.inipath.parent) / written
-
-
-def _meeting_place(run_id: str) -> Path:
-    """Return the folder that the processes of one session share; nobody else can guess it."""
-    return Path(tempfile.gettempdir()) / f"modelmgr-pytest-{run_id}"

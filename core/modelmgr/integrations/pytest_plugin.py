@@ -2,12 +2,15 @@
 
 Owns what pytest must know before anything is used: options, the marker, the fixture, and the
 waking of ``pytest_gate``, which does the work. pytest imports this module in every run of everybody
-who has modelmgr installed, so it imports nothing but pytest, has no hook that runs once for each
-test, and says nothing until a test measures a model, has the marker, or a baseline is named.
+who has modelmgr installed, so it imports nothing that pytest does not, has no hook that runs for
+each test, and says nothing until a test measures a model, has the marker, or a baseline is named.
 """
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +24,7 @@ WORKER_REPORT = "modelmgr"
 """What a worker of pytest-xdist calls its report to the process that started it."""
 
 _GATE = pytest.StashKey["ModelGate"]()
+_RUN_OF_WORKERS = pytest.StashKey[str]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -62,19 +66,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker; read the baseline where one is named."""
+    """Register the marker."""
     config.addinivalue_line(
         "markers",
         f"{MARKER}(limit, *, model=None): fail the test when a model that it measures, or the "
         "model named, has a peak above the limit, e.g. '1.2 GiB' (modelmgr)",
     )
-    named = config.getoption("--modelmgr-baseline")
-    if config.getoption("--modelmgr-update-baseline") and not named:
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Read the baseline where one is named, so that a wrong one is refused before any test runs."""
+    options = session.config.option
+    if options.modelmgr_baseline is not None:
+        _gate_of(session.config)
+    elif options.modelmgr_update_baseline:
         raise pytest.UsageError(
             "--modelmgr-update-baseline: which one? name it with --modelmgr-baseline FILE"
         )
-    if named:
-        _gate_of(config)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -96,11 +105,29 @@ def model_cost(request: pytest.FixtureRequest) -> MeasureModel:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - pytest-xdist's, which has no types
+def pytest_configure_node(node: Any) -> None:  # noqa: ANN401 - pytest-xdist's, which has no types
+    """Note where the workers of pytest-xdist will meet."""
+    node.config.stash[_RUN_OF_WORKERS] = node.workerinput["testrunuid"]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - as above
     """Take what a worker of pytest-xdist measured."""
     report = getattr(node, "workeroutput", {}).get(WORKER_REPORT)
     if report is not None:
-        _gate_of(node.config).hear_worker(report, node.workerinput["testrunuid"])
+        _gate_of(node.config).hear_worker(report)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove what workers shared, also where they were interrupted."""
+    run_id = config.stash.get(_RUN_OF_WORKERS, None)
+    if run_id is not None:
+        shutil.rmtree(meeting_place(run_id), ignore_errors=True)
+
+
+def meeting_place(run_id: str) -> Path:
+    """Return the folder that the processes of one session share; nobody else can guess it."""
+    return Path(tempfile.gettempdir()) / f"modelmgr-pytest-{run_id}"
 
 
 def _gate_of(config: pytest.Config) -> ModelGate:

@@ -119,6 +119,8 @@ def growth(
     ]
     if not grown:
         return None
+    order = [figure.name for figure in figures(now)]
+    grown.sort(key=lambda figure: order.index(figure.figure))
     lines, earlier = _ledger(now), _ledger(before)
     steps = {name: _step(earlier[name], lines[name]) or 0 for name in lines}
     largest = max(steps, key=steps.__getitem__)
