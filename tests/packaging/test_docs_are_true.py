@@ -18,6 +18,12 @@ import yaml
 import modelmgr
 import modelmgr_cli
 from modelmgr import errors
+from modelmgr.comparing.catalogue import (
+    CATALOGUE,
+    DEFAULTS,
+    MEASURED_STATISTICS,
+    RUN_STATISTICS,
+)
 from modelmgr.comparing.schema import json_schema
 from modelmgr.measuring.settings import IsolationAction
 from modelmgr.reporting.metrics import ManagerCollector
@@ -234,6 +240,34 @@ def test_every_choice_is_documented(head: tuple[str, ...], names: list[str]) -> 
 def test_every_figure_of_a_goal_is_documented() -> None:
     cells = _headed("figure", "value").column("figure")
     assert sorted(re.findall(r"\w+", " ".join(cells))) == sorted(FIGURES)
+
+
+@pytest.mark.parametrize(
+    ("title", "kind"),
+    [("cost databases", "costs"), ("simulations", "simulate"), ("real runs", "run")],
+)
+def test_every_limit_that_holds_by_itself_is_documented(title: str, kind: str) -> None:
+    table = _marked("limits of")["compare"]
+    limits = zip(table.column("figure"), table.column(title), strict=True)
+
+    assert {figure: limit for figure, limit in limits if limit} == DEFAULTS[kind]
+
+
+def test_every_figure_that_can_be_compared_is_documented_with_what_is_worse() -> None:
+    directions = {"more": "lower", "less": "higher", "neither": "neither"}  # the good one
+    documented = {
+        (row[0], figure, directions[row[1]])
+        for row in _marked("figures of")["compare"].rows
+        for figure in re.findall(r"[\w.]+", row[2])
+    }
+
+    statistics = {*MEASURED_STATISTICS, *RUN_STATISTICS} - {""}
+    assert documented == {
+        (compared, known.name, known.good)
+        for compared, catalogue in CATALOGUE.items()
+        for known in catalogue.values()
+        if not known.name.endswith(tuple(statistics))
+    }
 
 
 @pytest.mark.parametrize("name", ["GPUMonitor", "ModelManager", "ResourceEstimator"])
