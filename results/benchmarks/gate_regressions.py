@@ -185,10 +185,10 @@ QueueValue.values = _inverse
         file=SYNTHETIC,
         there='        self._service_ns = sizes["service_ns"]\n',
         instead="""\
-        hundredths = 115 if sizes["service_ns"] > 10**8 else 100
+        hundredths = 115 if sizes["service_ns"] == 200_000_000 else 100
         self._service_ns = sizes["service_ns"] * hundredths // 100
 """,
-        named=r"worse \| stand-in-slow shapes\[batch_size=1\]\.latency_ns",
+        named=r"worse \| stand-in-slow shapes\[batch_size=[12]\]\.latency_ns",
     ),
     Plant(
         name="a scheduler that decides the same in another order",
@@ -217,8 +217,8 @@ QueueValue.choose = _reversed
   - tag: matmul
     loader: python
     target: modelmgr.testing.models:load_matmul
-    options: {size: 1024, layers: 4}
-    input: {batch_size: [1024, 2048]}
+    options: {size: 2048, layers: 4}
+    input: {batch_size: [256, 512]}
 """,
         instead="",
         named=r"matmul vanished",

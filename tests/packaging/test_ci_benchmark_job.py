@@ -117,10 +117,13 @@ def _use(team: Path, event: str = "push", **inputs: str) -> Job:
     program = programs / "modelmgr"
     program.write_text(f'#!/bin/sh\nexec {" ".join(COMMAND)} "$@"\n')
     program.chmod(0o755)
+    python = programs / "python"
+    python.write_text('#!/bin/sh\necho "$@" >> ../python-was-called\n')
+    python.chmod(0o755)
     temp = team.parent / "temp"
     shutil.rmtree(temp, ignore_errors=True)
     temp.mkdir()
-    return Runner(_ACTION, team, temp, programs).use(event, extras="none", **inputs)
+    return Runner(_ACTION, team, temp, programs).use(event, **inputs)
 
 
 @pytest.mark.parametrize("path", [*_WORKFLOWS, _ACTION], ids=lambda path: path.name)
@@ -164,6 +167,8 @@ def test_a_change_of_nothing_passes_and_says_so_in_the_summary(team: Path) -> No
     assert job.summary.startswith("## modelmgr\n### modelmgr-baseline/result.json and ")
     assert "Decisions: the same." in job.summary
     assert _COMMENT not in job.names  # nothing was pulled
+    called = (team.parent / "python-was-called").read_text()
+    assert called == f"-m pip install {_ROOT}\n"
 
 
 def test_another_policy_fails_with_the_decision_that_differs_first_and_is_commented_on(
@@ -173,12 +178,15 @@ def test_another_policy_fails_with_the_decision_that_differs_first_and_is_commen
     (team / "scenario.yaml").write_text(worse)
     (team / "gate.yaml").write_text("schema_version: 1\nfail_on: {decisions: true}\n")
 
-    job = _use(team, "pull_request", scenario="scenario.yaml", thresholds="gate.yaml")
+    job = _use(
+        team, "pull_request", scenario="scenario.yaml", thresholds="gate.yaml", extras="none"
+    )
 
     assert job.failed
     assert "start_unload" in job.summary
     assert "Keep what was written" in job.names
     assert _COMMENT in job.names
+    assert not (team.parent / "python-was-called").exists()  # it is installed
 
 
 def test_a_larger_model_fails_and_is_named(team: Path) -> None:
