@@ -126,7 +126,7 @@ class Driver:
         if learn_in_use:
             self._own_peaks = OwnPeaks(learner, period_ns=round(poll_interval_s * NS_PER_S))
         self._observed = observed
-        self._hand_out = self._hand_out_and_tell if tells_hits else scheduler.hand_out
+        self._tells_hits = tells_hits
         self._counters = counters
         self._waiters: dict[int, _Waiter] = {}
         self._device_names = tuple(device.name for device in scheduler.devices)
@@ -228,10 +228,12 @@ class Driver:
         gate = self.gate
         if self._loading_threads or gate.inside():
             self._check_may_acquire()
+        # Looked up anew each time: somebody may have begun to listen.
+        hand_out = self._hand_out_and_tell if self._tells_hits else self.scheduler.hand_out
         while True:
             try:
                 with gate.lock:
-                    copy = self._hand_out(tag, time.monotonic_ns())
+                    copy = hand_out(tag, time.monotonic_ns())
                     if copy is None:
                         return None
                     number = copy.number

@@ -10,10 +10,12 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 from modelmgr.records.decision_log import DecisionLog
 from modelmgr.scheduling.actions import Action, Grant, StartLoad, StartUnload
+from modelmgr.scheduling.copies import Copy
 from modelmgr.scheduling.scheduler import Scheduler
 
 EVENTS = (
@@ -70,6 +72,9 @@ class SchedulerTap:
         self._before = {name: vars(scheduler).get(name) for name in EVENTS}
         for name in EVENTS:
             setattr(scheduler, name, self._wrap(name, getattr(scheduler, name)))
+        self._before["hand_out"] = vars(scheduler).get("hand_out")
+        hand_out = scheduler.hand_out
+        setattr(scheduler, "hand_out", partial(self._hand_out, hand_out))  # noqa: B010 - as above, on the one instance
 
     def close(self) -> None:
         """Hear nothing any more."""
@@ -78,6 +83,15 @@ class SchedulerTap:
                 vars(self._scheduler).pop(name, None)
             else:
                 setattr(self._scheduler, name, method)
+
+    def _hand_out(
+        self, hand_out: Callable[[str, int], Copy | None], tag: str, now_ns: int
+    ) -> Copy | None:
+        """Let a hit that needs no grant be heard as one that has it."""
+        if self._inside:
+            return hand_out(tag, now_ns)
+        grant = self._scheduler.hit(tag, now_ns)
+        return None if grant is None else self._scheduler.copies[grant.copy]
 
     def _wrap(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         place = list(inspect.signature(method).parameters).index("now_ns")
