@@ -33,7 +33,8 @@ from modelmgr.testing.fake_device import FakeDevice
 from modelmgr.workers.loaders.registry import LOADER_NAMES
 from modelmgr.workload.scenario import ArrivalPattern, FaultKind
 from modelmgr_cli.outcome import Outcome
-from support.page_walk import Walk, is_shown
+from support.console_blocks import is_shown
+from support.page_walk import Walk
 from support.program_options import commands
 from support.schema_cells import definitions, keys_of
 from support.written_pages import (

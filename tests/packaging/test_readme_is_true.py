@@ -19,7 +19,7 @@ from modelmgr_cli.render.details import model_details
 from modelmgr_cli.render.tables import cost_table
 from modelmgr_cli.terminal import PLAIN_WIDTH
 from support.command_line import make_database
-from support.page_walk import commands_of
+from support.console_blocks import commands_of
 from support.written_pages import PAGES, ROOT, read_blocks, read_tables
 
 _CONTRIBUTING = ".github/CONTRIBUTING.md"

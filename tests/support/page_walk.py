@@ -1,13 +1,10 @@
 """Do what a page says, in its order: write its files, run its commands, keep what they show.
 
-A ``console`` block holds command lines after ``$`` and below each what it writes to stdout, or
-nothing where that does not matter. A line of three dots stands for any number of lines, an ellipsis
-(…) for any words within a line. A command
-may only fail where ``echo $?`` comes next; then what it writes to stderr counts as well. The
-program runs within this process, everything else in one of its own.
+A command may only fail where ``echo $?`` comes next; then what it writes to stderr counts as well.
+The program runs within this process, everything else in one of its own.
 
 As a script it writes what commands show and which options they have today into the pages that it is
-given, but for what has three dots: ``PYTHONPATH=tests python -m support.page_walk docs/*.md``.
+given, but for what has dots: ``PYTHONPATH=tests python -m support.page_walk docs/*.md``.
 """
 
 from __future__ import annotations
@@ -15,7 +12,6 @@ from __future__ import annotations
 import difflib
 import io
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -24,7 +20,7 @@ import tempfile
 import tomllib
 from collections.abc import Sequence
 from contextlib import ExitStack, chdir, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -32,27 +28,17 @@ from unittest import mock
 
 from modelmgr_cli.app import main
 from support.command_line import COMMAND, clean_environment
+from support.console_blocks import ANY_LINES, ANY_WORDS, Command, commands_of, is_shown
 from support.program_options import commands
 from support.written_pages import ROOT, Block, read_blocks, read_tables, source_of
 
 _WIDTH = "100"
-_ANY_LINES = "..."
-_ANY_WORDS = "…"
 _PATIENCE_S = 120
-_AFTER = {"docs/library.md": "docs/profile.md", "docs/compare.md": "docs/profile.md"}
-"""Pages that go on with the files of another one; every other has a folder of its own."""
+_AFTER = {"docs/library.md": "docs/profile.md"}
+"""A page that goes on with the files of another one; every other has a folder of its own."""
 _SAID_ONLY = ("make", "pip", ".")
 """Commands that other tests run, or that would change the installation."""
 _FOREIGN = {"python": (sys.executable, "-W", "error"), "sha256sum": ("sha256sum",)}
-
-
-@dataclass(slots=True)
-class Command:
-    """A command line of a ``console`` block, as one and as written, and what it is said to show."""
-
-    line: str
-    written: list[str]
-    shown: list[str] = field(default_factory=list[str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,48 +80,11 @@ class Told:
         )
 
 
-def commands_of(block: Block) -> list[Command]:
-    """Return a console block's command lines; a backslash at an end goes on in the next line."""
-    found: list[Command] = []
-    for line in block.text.splitlines():
-        if line.startswith("$ "):
-            found.append(Command(line[2:], [line]))
-        elif not found:
-            raise AssertionError(f"{block.place}: output before the first command")
-        elif found[-1].line.endswith("\\"):
-            found[-1].line = f"{found[-1].line[:-1]}{line.strip()}"
-            found[-1].written.append(line)
-        else:
-            found[-1].shown.append(line)
-    return found
-
-
-def masked(text: str) -> str:
-    """Return a text without what a machine and its load change: figures, units, widths, bars."""
-    text = re.sub(r"sha256:[0-9a-f]+", "#", text)
-    text = re.sub(r"\b[\dT:-]{10,}Z\b", "#", text)
-    text = re.sub(r"[-+±]?\d[\d,.]*(e[-+]\d+)?( ?([KMGT]i)?B\b| ?[nµm]?s\b| ?%)?", "#", text)
-    text = re.sub(r"\b([KMGT]iB|[nµm]s)\b", "#", text)
-    text = re.sub(r"(?<=\s)-(?=\s)", "#", text)
-    text = re.sub(r"[─█]+", "", text)
-    return " ".join(text.split())
-
-
-def is_shown(shown: Sequence[str], real: Sequence[str], *, measured: bool) -> bool:
-    """Say whether a page shows what a command wrote; of what is measured, all but the figures."""
-    parts = "\n".join(["", *shown, ""]).split(f"\n{_ANY_LINES}\n")
-    text = "\n".join(["", *real, ""])
-    if measured:
-        parts, text = [masked(part) for part in parts], masked(text)
-    pattern = ".*".join(re.escape(part).replace(_ANY_WORDS, "[^\n]*") for part in parts)
-    return re.fullmatch(pattern, text, re.DOTALL) is not None
-
-
 class Walk:
     """A folder in which pages are followed; the end of its block ends what they started."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder = self._page_folder = folder
         self._told: dict[str, list[Told]] = {}
         self._stack = ExitStack()
         self._status = 0
@@ -165,11 +114,11 @@ class Walk:
             first = _AFTER.get(page, page)
             if first != page:
                 self.follow(first)
-            self.folder = self._folder / Path(first).stem
-            if not self.folder.exists():
-                self.folder.mkdir()
-                (self.folder / "scenarios").symlink_to(ROOT / "scenarios")
-            self._environment["PYTHONPATH"] = str(self.folder)
+            self._page_folder = self._folder / Path(first).stem
+            if not self._page_folder.exists():
+                self._page_folder.mkdir()
+                (self._page_folder / "scenarios").symlink_to(ROOT / "scenarios")
+            self._environment["PYTHONPATH"] = str(self._page_folder)
             self._told[page] = [told for block in read_blocks(page) for told in self._do(block)]
         return self._told[page]
 
@@ -177,25 +126,25 @@ class Walk:
         if "file" in block.marks:
             self._write(block)
         elif block.language == "python":
-            (self.folder / "example.py").write_text(block.text, encoding="utf-8")
+            (self._page_folder / "example.py").write_text(block.text, encoding="utf-8")
             command = Command("python example.py", [])
             return [Told(block, command, self._finish(command.line), may_fail=False)]
         elif block.language == "console":
-            commands = commands_of(block)
-            follow = [command.line for command in commands[1:]]
+            lines = commands_of(block)
+            after = [*(command.line for command in lines[1:]), ""]
             return [
-                Told(block, command, self._finish(command.line), may_fail=after == "echo $?")
-                for command, after in zip(commands, [*follow, ""], strict=True)
+                Told(block, command, self._finish(command.line), may_fail=then == "echo $?")
+                for command, then in zip(lines, after, strict=True)
             ]
         return []
 
     def _write(self, block: Block) -> None:
-        path = self.folder / block.marks["file"]
+        path = self._page_folder / block.marks["file"]
         path.parent.mkdir(exist_ok=True)
         path.write_text(block.text, encoding="utf-8")
         if path.name == "pyproject.toml":  # what installing it would leave
             project = tomllib.loads(block.text)["project"]
-            info = self.folder / f"{project['name']}-{project['version']}.dist-info"
+            info = self._page_folder / f"{project['name']}-{project['version']}.dist-info"
             info.mkdir()
             head = (
                 f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
@@ -222,7 +171,7 @@ class Walk:
         finished = self._own(words[1:]) if words[0] == "modelmgr" else self._foreign(words)
         self._status = finished.status
         if target is not None:
-            (self.folder / target).write_text(finished.stdout, encoding="utf-8")
+            (self._page_folder / target).write_text(finished.stdout, encoding="utf-8")
             return Finished("", finished.stderr, finished.status)
         return finished
 
@@ -230,10 +179,10 @@ class Walk:
         raw = io.BytesIO(), io.BytesIO()
         status: object = None
         with (
-            chdir(self.folder),
+            chdir(self._page_folder),
             mock.patch.dict(os.environ, self._environment, clear=True),
             mock.patch.object(sys, "argv", ["modelmgr", *arguments]),
-            mock.patch.object(sys, "path", [str(self.folder), *sys.path]),
+            mock.patch.object(sys, "path", [str(self._page_folder), *sys.path]),
             redirect_stdout(io.TextIOWrapper(raw[0], "utf-8", write_through=True)) as out,
             redirect_stderr(io.TextIOWrapper(raw[1], "utf-8", write_through=True)) as err,
         ):
@@ -253,7 +202,7 @@ class Walk:
             capture_output=True,
             text=True,
             check=False,
-            cwd=self.folder,
+            cwd=self._page_folder,
             env=self._environment,
             timeout=_PATIENCE_S,
         )
@@ -265,7 +214,7 @@ class Walk:
         """Start a server and wait until it says how to connect."""
         process = subprocess.Popen(  # noqa: S603  # our own program
             [*COMMAND, *arguments],
-            cwd=self.folder,
+            cwd=self._page_folder,
             env=self._environment,
             stderr=subprocess.PIPE,
             text=True,
@@ -298,7 +247,7 @@ def refreshed(page: str, told: Sequence[Told]) -> str:
         if block.language == "console":
             _, texts = changes.setdefault(block.line, (len(block.text.splitlines()), []))
             shown = item.command.shown
-            kept = item.problem is None or _ANY_LINES in shown or _ANY_WORDS in "".join(shown)
+            kept = item.problem is None or ANY_LINES in shown or ANY_WORDS in "".join(shown)
             texts += [*item.command.written, *(shown if kept else item.real)]
     for line in sorted(changes, reverse=True):
         size, texts = changes[line]
