@@ -48,6 +48,7 @@ _MODELS = """\
 schema_version: 1
 models:
   - {tag: one, loader: synthetic, options: {resident: 48 MiB}, input: {batch_size: 1}, repeats: 1}
+  - {tag: two, loader: synthetic, options: {resident: 8 MiB}, input: {batch_size: 1}, repeats: 1}
 """
 
 
@@ -158,6 +159,14 @@ def test_the_workflow_gives_the_action_inputs_that_it_has() -> None:
     assert step["with"].keys() <= action["inputs"].keys()
     for name in ("scenario", "models", "baseline", "thresholds"):
         assert (_ROOT / step["with"][name]).exists()
+
+
+def test_the_example_in_the_action_gives_inputs_that_it_has() -> None:
+    text = _ACTION.read_text(encoding="utf-8")
+    comment = [line[1:] for line in text.splitlines() if line.startswith("#   ")]
+    (step,) = yaml.safe_load("\n".join(comment))
+
+    assert step["with"].keys() <= yaml.safe_load(text)["inputs"].keys()
 
 
 def test_a_change_of_nothing_passes_and_says_so_in_the_summary(team: Path) -> None:
