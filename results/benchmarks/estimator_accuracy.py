@@ -25,6 +25,9 @@ included, as the regression is solved once for many readings. A *release* is ``a
 the original solves in it, ours when somebody asks; every configuration was read 20 times before, as
 many as the original keeps. So that the original's 3,000 configurations need
 no day to feed, it is kept from solving until the last ones, which are timed as they are.
+
+``--quick`` takes a minute and shows that it works; ``--resume`` goes on after the last part that a
+stopped run had measured.
 """
 
 from __future__ import annotations
@@ -42,6 +45,7 @@ import types
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from unittest.mock import MagicMock
@@ -51,6 +55,14 @@ import numpy as np
 from modelmgr import __version__
 from modelmgr.estimation.estimator import ResourceEstimator
 from modelmgr.units import MIB
+
+# The folder above all: how benchmarks are run is shared.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from results.benchmarks.parts.resumed import (
+    Parts,
+    add_arguments,
+    place_for,
+)
 
 MODULE = "apache_beam/ml/inference/model_manager.py"
 NOISE_MB = 20.0
@@ -291,15 +303,15 @@ def measure_releases(name: str, make: type[Any], counts: tuple[int, ...]) -> lis
     return rows
 
 
-def measure_flatness(make: type[Any]) -> dict[str, object]:
-    """Return what a reading costs after ten and after a million, microseconds."""
+def measure_flatness(make: type[Any], readings: int) -> dict[str, object]:
+    """Return what a reading costs after ten and after so many, microseconds."""
     run = draw(20, 5000, 0.0, 3)
     estimator = make()
     taking: list[float] = []
     early: dict[str, float] = {}
-    for number in range(1_000_000):
+    for number in range(readings):
         active, peak = run.readings[number % 5000]
-        if number < 1000 or number >= 995_000:
+        if number < 1000 or number >= readings - 5000:
             start = time.perf_counter_ns()
             estimator.add_observation(active, peak)
             taking.append((time.perf_counter_ns() - start) / 1000)
@@ -312,19 +324,19 @@ def measure_flatness(make: type[Any]) -> dict[str, object]:
     asked = (time.perf_counter_ns() - start) / 1e6
     return {
         **early,
-        "median_us_of_the_last_5000_of_1000000": round(statistics.median(taking[1000:]), 2),
+        f"median_us_of_the_last_5000_of_{readings}": round(statistics.median(taking[1000:]), 2),
         "first_question_ms": round(asked, 1),
         "kept_readings": estimator.kept_readings,
     }
 
 
-def measure_uppers() -> list[dict[str, object]]:
+def measure_uppers(repeats: int) -> list[dict[str, object]]:
     """Return how often the next job lies above the upper figure of direct measurements."""
     generator = np.random.default_rng(11)
     rows: list[dict[str, object]] = []
     for runs in (1, 3, 5, 10, 15):
         exceeded: list[bool] = []
-        for _ in range(400):
+        for _ in range(repeats):
             estimator = ResourceEstimator()
             for size in generator.normal(1000.0, 50.0, runs):
                 estimator.record_isolation("m", None, round(float(size) * MIB))
@@ -334,7 +346,7 @@ def measure_uppers() -> list[dict[str, object]]:
                 exceeded += (nexts > upper.upper_bytes).tolist()
         rows.append({"of": f"{runs} isolation runs", "exceeded": statistics.fmean(exceeded)})
     exceeded = []
-    for _ in range(200):
+    for _ in range(repeats // 2):
         estimator = ResourceEstimator()
         for size in 1000.0 * generator.lognormal(0.0, 0.5, 120):
             estimator.record_own_use("m", peak_bytes=round(float(size) * MIB), whole_job=True)
@@ -344,6 +356,22 @@ def measure_uppers() -> list[dict[str, object]]:
             exceeded += (nexts > upper.upper_bytes).tolist()
     rows.append({"of": "99 own jobs", "exceeded": statistics.fmean(exceeded)})
     return rows
+
+
+def accuracy(
+    name: str,
+    make: type[Any],
+    drawn: tuple[int, int, float],
+    seeds: int,
+    combinations: int | None = None,
+) -> dict[str, Any]:
+    """Return an estimator's errors over so many drawn runs: models, readings, share of spikes."""
+    models, readings, spikes = drawn
+    if combinations is None:
+        runs = [draw(models, readings, spikes, seed) for seed in range(seeds)]
+        return asdict(measure(name, make, runs, spikes))
+    runs = [draw(models, readings, spikes, seed, combinations) for seed in range(seeds)]
+    return asdict(measure(name, make, runs, spikes, combinations))
 
 
 def show_row(row: Accuracy) -> str:
@@ -398,8 +426,19 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=60, help="runs of each kind (seeds 0, 1, ...)")
     parser.add_argument("--readings", type=int, default=200)
-    parser.add_argument("--out", type=Path, default=Path("results/estimator_accuracy.json"))
+    add_arguments(parser, "estimator_accuracy")
     args = parser.parse_args()
+    models_tried: tuple[int, ...] = MODELS
+    configurations: tuple[int, ...] = (10, 100, 1000, 3000)
+    few = 1000
+    last, repeats = 1_000_000, 400
+    if args.quick:
+        args.seeds, args.readings, few = 3, 60, 60
+        models_tried, configurations = MODELS[:1], (10, 50)
+        last, repeats = 10_000, 20
+    out = place_for("estimator_accuracy", args)
+    options = [args.seeds, args.readings, str(args.original), models_tried, configurations]
+    done = Parts(out, options, resume=args.resume)
     estimators: dict[str, type[Any]] = {
         "modelmgr": ResourceEstimator,
         "modelmgr-asked": AskedEstimator,
@@ -410,11 +449,11 @@ def main() -> None:
     say("models spikes estimator     median    worst    of all  rms/bound  rms/oracle")
     say("  >upper  in 95\n")
     accuracies: list[Accuracy] = []
-    for models in MODELS:
+    for models in models_tried:
         for spikes in (0.0, 0.1, 0.3):
-            runs = [draw(models, args.readings, spikes, seed) for seed in range(args.seeds)]
             for name, make in estimators.items():
-                row = measure(name, make, runs, spikes)
+                part = partial(accuracy, name, make, (models, args.readings, spikes), args.seeds)
+                row = Accuracy(**done.measure(f"{name}, {models} models, {spikes:.0%}", part))
                 accuracies.append(row)
                 exceeded = "-" if row.upper_exceeded is None else f"{row.upper_exceeded:.4f}"
                 covers = "-" if row.interval_covers is None else f"{row.interval_covers:.3f}"
@@ -424,14 +463,16 @@ def main() -> None:
                     f" {row.rms_over_bound:10.3f} {row.rms_over_oracle:11.3f}"
                     f" {exceeded:>7} {covers:>6}\n"
                 )
-    runs = [draw(20, 1000, 0.0, seed, 30) for seed in range(min(args.seeds, 10))]
     for name, make in estimators.items():
-        row = measure(name, make, runs, 0.0, 30)
+        part = partial(accuracy, name, make, (20, few, 0.0), min(args.seeds, 10), 30)
+        row = Accuracy(**done.measure(f"{name}, {few} readings of 30 combinations", part))
         accuracies.append(row)
         say(show_row(row) + "\n")
     times = [
-        measure_times(name, make, models, readings)
-        for models, readings in ((2, 1000), (10, 1000), (30, 1000), (100, 4000))
+        done.measure(
+            f"{name}, times, {models} models", partial(measure_times, name, make, models, readings)
+        )
+        for models, readings in ((2, few), (10, few), (30, few), (100, 4 * few))
         for name, make in estimators.items()
         if name == "modelmgr" or (name == "original" and models <= 30)
     ]
@@ -451,13 +492,16 @@ def main() -> None:
             row
             for name, make in estimators.items()
             if name != "modelmgr-asked"
-            for row in measure_releases(name, make, (10, 100, 1000, 3000))
+            for row in done.measure(
+                f"{name}, releases", partial(measure_releases, name, make, configurations)
+            )
         ],
-        "flatness": measure_flatness(ResourceEstimator),
-        "uppers": measure_uppers(),
+        "flatness": done.measure("flatness", partial(measure_flatness, ResourceEstimator, last)),
+        "uppers": done.measure("uppers", partial(measure_uppers, repeats)),
     }
-    args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    args.out.with_suffix(".md").write_text(report(result, accuracies), encoding="utf-8")
+    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    out.with_suffix(".md").write_text(report(result, accuracies), encoding="utf-8")
+    done.end()
 
 
 if __name__ == "__main__":

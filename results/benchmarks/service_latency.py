@@ -2,6 +2,9 @@
 
     python results/benchmarks/service_latency.py
 
+``--quick`` takes seconds and shows that it works; ``--resume`` goes on after the last part that a
+stopped run had measured.
+
 A server with one model of the ``python`` loader in a worker process, on a device of a fixed size,
 in a process of its own; clients in processes of their own:
 
@@ -42,6 +45,14 @@ from modelmgr.runtime.worker_loader import WorkerLoader
 from modelmgr.units import GIB
 from modelmgr.workers.launcher import WorkerLauncher
 from modelmgr.workload.model_spec import ModelSpec
+
+# The folder above all: how benchmarks are run is shared.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from results.benchmarks.parts.resumed import (
+    Parts,
+    add_arguments,
+    place_for,
+)
 
 DEVICE = DeviceDescription(name="fixed", kind="fixed", total_bytes=8 * GIB)
 KNOWN = 100
@@ -213,27 +224,40 @@ def measure_here(count: int) -> dict[str, Any]:
     return {"round_trips": trips, "calls": calls}
 
 
-def measure(count: int, deaths: int) -> dict[str, Any]:
-    """Return all figures."""
+def measure_served(path: str, count: int) -> dict[str, Any]:
+    """Return round trips and calls through a server."""
+    with modelmgr.connect(path) as client:
+        with client.lease("echo-0") as model:
+            calls = time_calls(model.infer)
+        trips = time_round_trips(lambda: client.lease("echo-0"), count)
+    return {"round_trips": trips, "calls": calls}
+
+
+def with_server(part: Callable[[str], Any]) -> Any:  # noqa: ANN401 - what the part returns
+    """Return what a part measures of a server of its own."""
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "manager.sock")
         server = start("serve", path)
         try:
             said(server)
-            with modelmgr.connect(path) as client:
-                with client.lease("echo-0") as model:
-                    calls = time_calls(model.infer)
-                trips = time_round_trips(lambda: client.lease("echo-0"), count)
-            return {
-                "round_trips": trips,
-                "calls": calls,
-                "death_of_idle_holder_to_regrant": time_idle_deaths(path, deaths),
-                "death_in_call_to_copy_gone": time_deaths_in_calls(path, deaths),
-                "in_process": measure_here(count),
-            }
+            return part(path)
         finally:
             server.terminate()
             server.communicate()
+
+
+def measure(count: int, deaths: int, done: Parts) -> dict[str, Any]:
+    """Return all figures."""
+    return {
+        **done.measure("served", lambda: with_server(lambda path: measure_served(path, count))),
+        "death_of_idle_holder_to_regrant": done.measure(
+            "idle deaths", lambda: with_server(lambda path: time_idle_deaths(path, deaths))
+        ),
+        "death_in_call_to_copy_gone": done.measure(
+            "deaths in calls", lambda: with_server(lambda path: time_deaths_in_calls(path, deaths))
+        ),
+        "in_process": done.measure("in process", lambda: measure_here(count)),
+    }
 
 
 def main() -> None:
@@ -247,8 +271,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--round-trips", type=int, default=20_000)
     parser.add_argument("--deaths", type=int, default=20)
-    parser.add_argument("--out", type=Path, default=Path("results/service_latency.json"))
+    add_arguments(parser, "service_latency")
     args = parser.parse_args()
+    if args.quick:
+        args.round_trips, args.deaths = 500, 2
+    out = place_for("service_latency", args)
+    done = Parts(out, [args.round_trips, args.deaths], resume=args.resume)
     load_before = os.getloadavg()[0]
     found = {
         "benchmark": "service_latency",
@@ -260,10 +288,11 @@ def main() -> None:
             "system": platform.release(),
             "load_before": round(load_before, 2),
         },
-        **measure(args.round_trips, args.deaths),
+        **measure(args.round_trips, args.deaths, done),
     }
     text = json.dumps(found, indent=1)
-    args.out.write_text(text + "\n", encoding="utf-8")
+    out.write_text(text + "\n", encoding="utf-8")
+    done.end()
     sys.stdout.write(text + "\n")
 
 

@@ -375,6 +375,9 @@ class Soak:
             self.failures.append(f"memory grew from {early['rss_bytes']} to {late['rss_bytes']}")
 
 
+_OUT = Path("results/soak/service_soak.json")
+
+
 def main() -> None:
     """Run it, print what happened, write the file; exit with 1 where something was lost."""
     if sys.argv[1:2] == ["serve"]:
@@ -388,8 +391,14 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--threads", type=int, default=4, help="of each client")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("results/soak/service_soak.json"))
+    parser.add_argument("--out", type=Path, default=_OUT)
+    parser.add_argument("--quick", action="store_true", help="20 s and four clients: it works")
     args = parser.parse_args()
+    if args.quick:
+        args.seconds, args.clients = 20.0, 4
+        if args.out == _OUT:
+            args.out = Path("results/local") / _OUT.name
+            args.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         found = Soak(str(Path(folder) / "manager.sock"), args).run()
     shown = {
