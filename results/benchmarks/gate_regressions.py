@@ -188,7 +188,7 @@ QueueValue.values = _inverse
         hundredths = 115 if sizes["service_ns"] == 200_000_000 else 100
         self._service_ns = sizes["service_ns"] * hundredths // 100
 """,
-        named=r"worse \| stand-in-slow shapes\[batch_size=[124]\]\.latency_ns",
+        named=r"worse \| stand-in-slow shapes\[batch_size=[124]\]\.latency_ns\.median",
     ),
     Plant(
         name="a scheduler that decides the same in another order",

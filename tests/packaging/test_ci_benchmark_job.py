@@ -367,4 +367,4 @@ def test_the_thresholds_of_the_baseline_gate_decisions_and_memory() -> None:
 
     assert "decisions" in simulated
     assert [each for each in measured if each.startswith("peak_bytes:")]
-    assert [each for each in measured if each.startswith("stand-in-slow:shapes.latency_ns:")]
+    assert [each for each in measured if each.startswith("stand-in-slow:shapes.latency_ns.median:")]
