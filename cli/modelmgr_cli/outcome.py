@@ -6,7 +6,9 @@ Commands return an ``Outcome`` or raise; ``app.main`` alone turns either into an
     1    a gate failed: the database no longer holds, a regression
     2    bad usage or bad input (a file, a flag, an output that cannot be written)
     3    a model does not fit, or ran out of memory; the others were measured
-    5    nothing measured, of at least one model; or no device to measure on
+    4    too noisy to say whether anything got worse
+    5    nothing measured, of at least one model; or no device to measure on; no baseline, or
+         nothing in common with it
     70   a bug of modelmgr itself (EX_SOFTWARE of sysexits.h; Python's own 1 would read as a gate)
     130  interrupted by Ctrl-C, SIGTERM or SIGHUP; what was measured is kept
 """

@@ -261,6 +261,26 @@ def test_the_first_differing_decision_is_found_in_the_logs_beside_the_results(
     assert "there is no log of both" in said
 
 
+def test_a_baseline_that_has_a_log_gets_the_new_one_with_the_new_result(modelmgr: Program) -> None:
+    for name, copy in (("old", 1), ("new", 2)):
+        (modelmgr.folder / f"{name}.jsonl").write_bytes(_decision(0, copy))
+        (modelmgr.folder / f"{name}.json").write_bytes(
+            encode_result(make_result(log=_decision(0, copy)))
+        )
+    _said(modelmgr("compare", "old.json", "new.json", "--update-baseline"), 0)
+    for suffix in ("json", "jsonl"):
+        old, new = (modelmgr.folder / f"{name}.{suffix}" for name in ("old", "new"))
+        assert old.read_bytes() == new.read_bytes()
+
+
+def test_a_larger_peak_says_which_part_of_the_ledger_grew(
+    modelmgr: Program, baseline: Path, database: CostDatabase
+) -> None:
+    _save(modelmgr, database, **{"bert-base": make_cost(500, 171.3, 145.1)})
+    said = _said(modelmgr("compare", baseline.name, "new.json"), 1)
+    assert "bert-base peak_bytes: grown by: weights 82.4 MiB" in said
+
+
 def test_a_database_of_the_same_content_in_another_order_is_the_same(
     modelmgr: Program, baseline: Path, database: CostDatabase
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelmgr.comparing.compare import compare_costs
+from modelmgr.comparing.compare import compare_costs, ledger_growth
 from modelmgr.comparing.comparison import Comparison
 from modelmgr.comparing.thresholds import Thresholds, read_thresholds
 from modelmgr.records.costs import (
@@ -155,12 +155,66 @@ def test_a_model_that_vanished_fails_and_a_new_one_does_not() -> None:
     assert (found.ending, found.added) == ("fine", ("b",))
 
 
+def test_two_databases_of_different_models_have_nothing_in_common() -> None:
+    found = compare_costs(database(a=cost(1)), database(b=cost(1)))
+    assert (found.ending, found.vanished, found.added) == ("nothing-in-common", ("a",), ("b",))
+    assert compare_costs(database(a=cost(1)), database()).ending == "regression"
+    assert compare_costs(database(), database(a=cost(1))).ending == "nothing-in-common"
+
+
 def test_a_measurement_that_now_fails_fails_and_names_the_error() -> None:
     failed = ModelCost(error=CostError(kind="ModelLoadError", message="no such file"))
     found = compare_costs(database(a=cost(1), b=cost(2)), database(a=cost(1), b=failed))
     assert found.ending == "regression"
     (told,) = found.failing
     assert (told.model, told.message) == ("b", "ModelLoadError: no such file")
+
+
+def test_the_ledgers_lines_that_grew_come_largest_first() -> None:
+    old = Ledger(
+        runtime_bytes=10,
+        weights_bytes=20,
+        activation_bytes=5,
+        cache_bytes=None,
+        unaccounted_bytes=3,
+    )
+    new = Ledger(
+        runtime_bytes=11, weights_bytes=29, activation_bytes=5, cache_bytes=7, unaccounted_bytes=2
+    )
+    assert ledger_growth(old, new) == (("weights", 9), ("runtime", 1))
+    assert ledger_growth(None, new) == ()
+
+
+def test_a_model_that_is_another_one_now_is_said() -> None:
+    before, after = (
+        msgspec.structs.replace(cost(1), fingerprint=f"sha256:{digit * 64}") for digit in "ab"
+    )
+    found = compare_costs(database(a=before), database(a=after))
+    assert found.ending == "fine"
+    assert "the model itself changed" in found.noted[0].message
+    elsewhere = database_on(machine(cpu="Xeon"), {"a": after})
+    assert compare_costs(database(a=before), elsewhere).noted == ()
+
+
+def test_a_leak_that_the_measurement_noticed_is_said() -> None:
+    leaking = msgspec.structs.replace(cost(1), notes=("memory grew by 1 MiB per batch",))
+    found = compare_costs(database(a=cost(1)), database(a=leaking))
+    assert [each.message for each in found.noted] == ["memory grew by 1 MiB per batch"]
+
+
+def test_sizes_without_samples_are_judged_by_their_own_intervals() -> None:
+    def stated(value: int, reach: int) -> ModelCost:
+        figure = MeasuredBytes(
+            value=value, evidence="sampled", interval_95=(value - reach, value + reach)
+        )
+        return ModelCost(initial_estimate_bytes=1, peak_bytes=figure)
+
+    def verdict(old: ModelCost, new: ModelCost) -> str:
+        return compare_costs(database(a=old), database(a=new), gate("peak_bytes:5%")).ending
+
+    assert verdict(stated(1000, 5), stated(1100, 5)) == "regression"
+    assert verdict(stated(1000, 5), stated(1010, 5)) == "fine"
+    assert verdict(stated(1000, 50), stated(1080, 50)) == "inconclusive"
 
 
 def test_a_figure_that_became_null_is_said_and_does_not_fail() -> None:

@@ -52,7 +52,13 @@ import typer
 from modelmgr.comparing.catalogue import Compared
 from modelmgr.comparing.compare import Lines, compare_costs, compare_results
 from modelmgr.comparing.comparison import Comparison
-from modelmgr.comparing.reading import MAX_FILE_BYTES, check_one_kind, opened_log, read_side
+from modelmgr.comparing.reading import (
+    MAX_FILE_BYTES,
+    check_one_kind,
+    log_beside,
+    opened_log,
+    read_side,
+)
 from modelmgr.comparing.thresholds import Thresholds, parse_threshold
 from modelmgr.errors import InputError, UsageError
 from modelmgr.records.atomic_files import write_atomically
@@ -150,6 +156,8 @@ def compare(
     _show(found, terminal, json=json, every=every)
     _export(found, exports, terminal)
     if update_baseline:
+        if found.compared == "result":
+            _replace_log(baseline, new, terminal)
         _replace(baseline, new, terminal)
         return Outcome.FINE
     return _OUTCOMES[found.ending]
@@ -269,6 +277,19 @@ def _without_baseline(baseline: Path, new: Path, terminal: Terminal, *, update: 
     hint = "--update-baseline makes NEW the baseline"
     terminal.complain(str(InputError("there is no baseline", path=str(baseline), hint=hint)))
     return Outcome.NOTHING_MEASURED
+
+
+def _replace_log(baseline: Path, new: Path, terminal: Terminal) -> None:
+    """Give a baseline that has a decision log beside it the new result's.
+
+    Before the baseline itself is replaced: a log of another result is never taken for its own.
+    """
+    old_log, new_log = log_beside(baseline), log_beside(new)
+    if not old_log.exists() or not new_log.exists() or old_log.samefile(new_log):
+        return
+    content = read_input(new_log, limit_bytes=MAX_FILE_BYTES, what="decision log")
+    write_atomically(old_log, content)
+    terminal.tell(f"{old_log} is now what {new_log} is")
 
 
 def _replace(baseline: Path, new: Path, terminal: Terminal) -> None:

@@ -16,6 +16,7 @@ from modelmgr.reporting.comparison_words import (
     decision_lines,
     headline,
     interval_text,
+    owned,
     remarks,
     value_texts,
 )
@@ -53,8 +54,8 @@ def comparison_page(found: Comparison, *, rows: int | None = ROWS) -> list[Rende
         page.append(Rows(titles, map(_row, shown)))
     if len(shown) < len(moved):
         page.append(Text(f"{len(moved) - len(shown)} more; --all shows them", style="dim"))
-    reasons = dict.fromkeys(each.reason for each in shown if each.reason)
-    page += [Text(f"{_of_verdict(shown, reason)}: {reason}", style="dim") for reason in reasons]
+    reasons = dict.fromkeys(_reason(each) for each in shown if each.reason)
+    page += [Text(printable(reason), style="dim") for reason in reasons]
     if found.decisions is not None:
         lines = list(decision_lines(found.decisions))
         style = "bold red" if found.decisions.failed else ""
@@ -66,8 +67,10 @@ def comparison_page(found: Comparison, *, rows: int | None = ROWS) -> list[Rende
     return [*page, Text(), verdict] if page else [verdict]
 
 
-def _of_verdict(shown: tuple[FigureComparison, ...], reason: str) -> str:
-    return next(WORDS[each.verdict] for each in shown if each.reason == reason)
+def _reason(figure: FigureComparison) -> str:
+    """Return why a figure is worse, by its name; why nobody can say, once for all of them."""
+    what = owned(figure) if figure.verdict == "worse" else WORDS[figure.verdict]
+    return f"{what}: {figure.reason}"
 
 
 def _row(figure: FigureComparison) -> tuple[str | Text, ...]:

@@ -9,7 +9,7 @@ Pure: records in, one record out. Reading files, and finding logs beside them, i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -32,8 +32,9 @@ from modelmgr.comparing.pairs import Pair
 from modelmgr.comparing.result_pairs import pair_results
 from modelmgr.comparing.thresholds import Thresholds, default_thresholds
 from modelmgr.errors import UsageError
-from modelmgr.records.costs import CostDatabase, Eviction, ModelCost
+from modelmgr.records.costs import CostDatabase, Eviction, Ledger, ModelCost
 from modelmgr.records.result import Result
+from modelmgr.units import format_bytes
 
 _VERDICTS: tuple[Verdict, ...] = (
     "worse", "differs", "cannot-say", "not-comparable", "better", "same",
@@ -75,7 +76,7 @@ def compare_costs(
     ]
     for tag in measured:
         found.add_model(tag, old.models[tag], new.models[tag], wanted.rules(tag))
-    return _concluded(
+    concluded = _concluded(
         Comparison(
             compared="costs",
             baseline=names[0],
@@ -96,7 +97,7 @@ def compare_costs(
                 for tag in both
                 if old.models[tag].error is not None and new.models[tag].error is None
             ),
-            noted=tuple(_new_notes(old, new, measured)),
+            noted=tuple(_new_notes(old, new, measured, same_machine=not mismatches)),
             known_once=tuple(found.known_once),
             common_shift=common_shift(found.moves),
             counts={},
@@ -104,9 +105,12 @@ def compare_costs(
         ),
         found.pairs,
         keep_same=keep_same,
+        has_models=bool(both) or not (old.models and new.models),
         same=found.same,
         gated_same=found.gated_same,
     )
+    explained = (_explained(each, old, new) for each in concluded.figures)
+    return msgspec.structs.replace(concluded, figures=tuple(explained))
 
 
 def compare_results(
@@ -159,8 +163,36 @@ def compare_results(
         ),
         found.pairs,
         keep_same=keep_same,
+        has_models=any(tag in old.models for tag in new.models) or not (old.models and new.models),
         gated_same=wanted.gates_decisions and decisions.verdict == "same",
     )
+
+
+def _explained(figure: FigureComparison, old: CostDatabase, new: CostDatabase) -> FigureComparison:
+    """Return a peak that got worse with the part of the ledger that grew."""
+    if figure.figure != "peak_bytes" or figure.verdict != "worse" or figure.model is None:
+        return figure
+    grown = ledger_growth(old.models[figure.model].ledger, new.models[figure.model].ledger)
+    if not grown:
+        return figure
+    told = ", ".join(f"{part} {format_bytes(by_bytes)}" for part, by_bytes in grown)
+    return msgspec.structs.replace(figure, reason=f"grown by: {told}")
+
+
+def ledger_growth(old: Ledger | None, new: Ledger | None) -> tuple[tuple[str, int], ...]:
+    """Return the lines of the ledger that grew and by how many bytes, the largest first.
+
+    Empty where a ledger, or the line on one side, is unknown.
+    """
+    if old is None or new is None:
+        return ()
+    grown: list[tuple[str, int]] = []
+    for name in old.__struct_fields__:
+        before: int | None = getattr(old, name)
+        after: int | None = getattr(new, name)
+        if before is not None and after is not None and after > before:
+            grown.append((name.removesuffix("_bytes"), after - before))
+    return tuple(sorted(grown, key=lambda each: -each[1]))
 
 
 def _checked(thresholds: Thresholds | None, compared: str) -> Thresholds | None:
@@ -174,9 +206,15 @@ def _is_measured(cost: ModelCost) -> bool:
     return cost.error is None
 
 
-def _new_notes(old: CostDatabase, new: CostDatabase, tags: Sequence[str]) -> Iterable[NotedModel]:
+def _new_notes(
+    old: CostDatabase, new: CostDatabase, tags: Sequence[str], *, same_machine: bool
+) -> Iterator[NotedModel]:
     for tag in tags:
         before, after = old.models[tag], new.models[tag]
+        # Of the model, its data type, the device and the versions: the latter are the same here.
+        if same_machine and before.fingerprint and after.fingerprint != before.fingerprint:
+            changed = "the model itself changed: other weights, configuration or data type"
+            yield NotedModel(model=tag, message=changed)
         if after.notes != before.notes:
             for note in after.notes:
                 if note not in before.notes:
@@ -217,10 +255,21 @@ def _concluded(
     pairs: Sequence[Pair],
     *,
     keep_same: bool,
+    has_models: bool,
     same: int = 0,
     gated_same: int = 0,
 ) -> Comparison:
-    """Judge the figures, sort them and say how it ends."""
+    """Judge the figures, sort them and say how it ends.
+
+    Args:
+        found: what is known before the figures are judged.
+        pairs: the figures that have to be judged.
+        keep_same: list those that are the same too.
+        has_models: the two have a model in common, or one of them none at all. Two files of
+            different models are not a gate's failure but the wrong two files.
+        same: figures that needed no judging.
+        gated_same: of these the gated ones.
+    """
     in_force = () if found.mismatch_allowed else found.mismatches
     judged = judge(pairs, in_force, common=found.common_shift)
     counts: dict[Verdict, int] = dict.fromkeys(_VERDICTS, 0)
@@ -237,9 +286,9 @@ def _concluded(
         or (decisions is not None and decisions.failed)
     )
     ending: Ending = "fine"
-    if failed:
+    if (failed and has_models) or (decisions is not None and decisions.failed):
         ending = "regression"
-    elif not compared:
+    elif not compared or not has_models:
         ending = "nothing-in-common"
     elif undecided:
         ending = "inconclusive"

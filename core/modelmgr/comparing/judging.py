@@ -15,22 +15,19 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from modelmgr.comparing.comparison import FigureComparison, Mismatch, Verdict
 from modelmgr.comparing.mismatches import touched_by
 from modelmgr.comparing.pairs import Pair
 from modelmgr.stats.shift import (
     Moments,
+    Shift,
     is_above,
     log_moments,
-    relative_shifts,
+    relative_shift,
     typical_noise,
 )
 from modelmgr.stats.two_samples import statistic_difference
-
-if TYPE_CHECKING:
-    import numpy as np
 
 MODELS_FOR_COMMON = 3
 """Of fewer models nobody can tell a slower machine from slower models."""
@@ -117,14 +114,14 @@ def _exact_verdict(pair: Pair) -> Verdict:
 
 
 def _judge_noisy(pairs: Sequence[Pair], common: float | None) -> list[FigureComparison]:
-    if not pairs:
-        return []
-    old = log_moments([pair.old_samples for pair in pairs])
-    new = log_moments([pair.new_samples for pair in pairs])
-    shifts = relative_shifts(old, new, _least_noise(pairs, old, new))
+    moments = [(log_moments(pair.old_samples), log_moments(pair.new_samples)) for pair in pairs]
+    noise = _typical_noises(pairs, moments)
     judged: list[FigureComparison] = []
-    for pair, low, high in zip(pairs, shifts.lows.tolist(), shifts.highs.tolist(), strict=True):
-        span = _span(pair, low, high)
+    for pair, (old, new) in zip(pairs, moments, strict=True):
+        shift = None
+        if pair.statistic == "median":
+            shift = relative_shift(old, new, least_noise=noise[pair.known.name])
+        span = _span(pair, shift)
         if span is None:
             judged.append(_without_noise(pair))
         else:
@@ -133,28 +130,22 @@ def _judge_noisy(pairs: Sequence[Pair], common: float | None) -> list[FigureComp
     return judged
 
 
-def _least_noise(pairs: Sequence[Pair], old: Moments, new: Moments) -> np.ndarray:
-    """Return for each pair the typical noise of such figures: three values may agree by chance."""
-    import numpy as np  # noqa: PLC0415 - as modelmgr.stats.shift has it
-
-    places: dict[str, list[int]] = {}
-    for index, pair in enumerate(pairs):
-        places.setdefault(pair.known.name, []).append(index)
-    least = np.zeros(len(pairs))
-    for indices in places.values():
-        parts = [
-            Moments(each.counts[indices], each.means[indices], each.variances[indices])
-            for each in (old, new)
-        ]
-        least[indices] = typical_noise(*parts)
-    return least
+def _typical_noises(
+    pairs: Sequence[Pair], moments: Sequence[tuple[Moments | None, Moments | None]]
+) -> dict[str, float]:
+    """Return the typical noise of each figure over all models: three values may agree by chance."""
+    by_figure: dict[str, list[Moments | None]] = {}
+    for pair, both in zip(pairs, moments, strict=True):
+        by_figure.setdefault(pair.known.name, []).extend(both)
+    return {name: typical_noise(each) for name, each in by_figure.items()}
 
 
-def _span(pair: Pair, low: float, high: float) -> _Span | None:
+def _span(pair: Pair, shift: Shift | None) -> _Span | None:
     """Return what the change lies between, given what the logarithms say; None: nobody knows."""
-    if pair.statistic == "median" and not math.isnan(low):
-        fall = pair.new * (1 / (1 + high) - 1)
-        return _Span(pair.old * low, fall, pair.old * high, (low, high))
+    if shift is not None:
+        fall = pair.new * (1 / (1 + shift.high) - 1)
+        interval = (shift.low, shift.high)
+        return _Span(pair.old * shift.low, fall, pair.old * shift.high, interval)
     if pair.old_interval is not None and pair.new_interval is not None:
         return _apart(pair, pair.old_interval, pair.new_interval)
     # Of a sample with nothing in it, as of waits that were none, there are no logarithms.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from modelmgr.comparing.catalogue import Known
+from modelmgr.comparing.catalogue import Good, Known
 from modelmgr.comparing.limits import Limit
 from modelmgr.comparing.thresholds import Rule
 
@@ -73,15 +73,17 @@ class Pair:
         return _is_worse(self.new, self.old, self.rule.limit, self.known.good)
 
 
-def _is_worse(old: Number, new: Number, limit: Limit, good: str) -> bool:
+def _is_worse(old: Number, new: Number, limit: Limit, good: Good) -> bool:
     if old == new:
         return False
-    move = Fraction(new) - Fraction(old)
-    match good:
-        case "higher":
-            worse_by = -move
-        case "lower":
-            worse_by = move
-        case _:
-            worse_by = abs(move)
+    worse_by: int | Fraction
+    if isinstance(old, int) and isinstance(new, int):
+        worse_by = new - old
+    else:
+        worse_by = Fraction(new) - Fraction(old)
+    if good == "higher" or (good == "neither" and worse_by < 0):
+        worse_by *= -1
+    rough = limit.roughly_allowed(old)
+    if not rough * 0.999 <= worse_by <= rough * 1.001:
+        return worse_by > rough  # far from the edge floats do
     return worse_by > limit.allowed(old)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,8 @@ MAX_FILE_BYTES = 256 * MIB
 """Half of what one file alone may have: two are held at once. 1,000 models of 20 shapes have 13."""
 _WHAT = "cost database or result"
 _CHUNK_BYTES = MIB
+_HEAD_BYTES = 200
+_KIND = re.compile(rb'\A\s*\{\s*"schema_version"\s*:\s*\d+\s*,\s*"kind"\s*:\s*"([\w.]+)"', re.ASCII)
 
 Side = CostDatabase | Result
 
@@ -47,7 +50,9 @@ def read_side(path: str | Path) -> Side:
     """
     name = os.fspath(path)
     content = read_input(path, limit_bytes=MAX_FILE_BYTES, what=_WHAT)
-    kind = JsonSource(content, name, what=_WHAT).decode(_Head).kind
+    found = _KIND.search(content, 0, _HEAD_BYTES)
+    # What the first lines say is checked by the reader of that kind.
+    kind = found[1].decode() if found else JsonSource(content, name, what=_WHAT).decode(_Head).kind
     if kind == CostDatabase.KIND:
         return decode_costs(content, path=name)
     if kind == Result.KIND:
@@ -93,12 +98,17 @@ def opened_log(result: Result, path: Path) -> Generator[BinaryIO | None]:
     yield None
 
 
+def log_beside(path: Path) -> Path:
+    """Return where a result's decision log is looked for first."""
+    return path.with_suffix(".jsonl")
+
+
 def _candidates(result: Result, path: Path) -> Iterator[Path]:
     named = result.evictions_trace
     if isinstance(named, str):
         yield Path(named)
         yield path.parent / Path(named).name
-    yield path.with_suffix(".jsonl")
+    yield log_beside(path)
     yield from sorted(path.parent.glob(f"{_literal(path.stem)}*.jsonl"))
 
 

@@ -33,6 +33,7 @@ from modelmgr.records.json_places import has_each_key_once
 from modelmgr.records.json_source import JsonSource
 from modelmgr.records.model_json import decode_model, model_to_plain
 from modelmgr.records.quick_models import quick_model
+from modelmgr.records.validation import convert
 from modelmgr.units import MIB, format_bytes
 
 MAX_FILE_BYTES = 512 * MIB
@@ -67,15 +68,9 @@ class _CostFile(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     created_at: str
     tool: ToolInfo
     machine: MachineInfo
-    models: dict[str, msgspec.Raw]
+    models: msgspec.Raw
     evictions: tuple[Eviction, ...] = ()
     runs: tuple[RunInfo, ...] = ()
-
-
-class _ModelsText(msgspec.Struct):
-    """The text of all models, to see whether a tag is there more than once."""
-
-    models: msgspec.Raw
 
 
 class _CostFileOutline(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -171,14 +166,14 @@ def decode_costs(
         source = source.replaced(msgspec.json.encode(plain))
     file = source.decode(_CostFile, outline=_CostFileOutline)
     _check_created_at(source, file.created_at)
-    models = source.decode(_ModelsText).models
-    has_repeats = not has_each_key_once(models, file.models.values())
+    models = _members(source, file.models)
+    has_repeats = not has_each_key_once(file.models, models.values())
     repeated = source.repeated_keys(("models",)) if has_repeats else {}
     return CostDatabase(
         created_at=file.created_at,
         tool=file.tool,
         machine=file.machine,
-        models=_read_models(source, file.models, repeated),
+        models=_read_models(source, models, repeated),
         evictions=file.evictions,
         runs=file.runs,
     )
@@ -238,6 +233,15 @@ def _check_created_at(source: JsonSource, created_at: str) -> None:
             f"created_at {created_at[:60]!r} is no time with its zone (RFC 3339)",
             hint="write for example '2026-01-31T12:00:00Z'",
         )
+
+
+def _members(source: JsonSource, models: msgspec.Raw) -> dict[str, msgspec.Raw]:
+    try:
+        return msgspec.json.decode(models, type=dict[str, msgspec.Raw])
+    except msgspec.ValidationError:
+        plain = msgspec.json.decode(models, type=object)
+        convert(plain, dict[str, Any], source.error, base=("models",))
+        raise
 
 
 def _read_models(

@@ -16,6 +16,7 @@ import msgspec
 from modelmgr.records.costs import Ledger, ModelCost, ShapeCost
 from modelmgr.records.measured import MeasuredBytes, MeasuredDuration
 
+_astuple = msgspec.structs.astuple
 _FIGURES = ("activation_bytes", "latency_ns", "throughput_per_s")
 _PLAIN_NAME = re.compile(r"\w{1,100}", re.ASCII)
 _Size = Annotated[int, msgspec.Meta(ge=1)]
@@ -90,9 +91,9 @@ def _decoder(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
 
 
 def _shape(names: tuple[str, ...], shape: Any) -> ShapeCost:  # noqa: ANN401 - of a type made at run time
-    *sizes, activation, latency, throughput = msgspec.structs.astuple(shape)
+    *sizes, activation, latency, throughput = _astuple(shape)
     return ShapeCost(
-        dims=dict(zip(names, sizes, strict=True)),
+        dims=dict(zip(names, sizes)),  # noqa: B905 - the type has a field for each name
         activation_bytes=activation,
         latency_ns=latency,
         throughput_per_s=throughput,

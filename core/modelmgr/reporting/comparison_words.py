@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from modelmgr.comparing.comparison import (
@@ -38,13 +38,15 @@ _TOUCHED = {
     "times": "measured times are not comparable",
     "none": "no figure depends on it",
 }
-_LISTED_NULLS = 10
+_LISTED = 10
+
+Level = Literal["bad", "odd", "plain"]
 
 
 class Remark(NamedTuple):
     """Something to say beside the figures; ``bad`` fails the gate, ``odd`` is worth a look."""
 
-    level: Literal["bad", "odd", "plain"]
+    level: Level
     text: str
 
 
@@ -59,37 +61,39 @@ def remarks(found: Comparison) -> Iterator[Remark]:
     """Yield what has to be known before the figures: first what explains the rest."""
     for mismatch in found.mismatches:
         yield Remark("plain" if mismatch.touches == "none" else "odd", _mismatch(found, mismatch))
-    for tag in found.vanished:
-        yield Remark("bad", f"{tag} vanished: only {found.baseline} has it")
-    for model in found.failing:
-        yield Remark("bad", f"{model.model} can no longer be measured: {model.message}")
+    yield from _first(
+        "bad", [f"{tag} vanished: only {found.baseline} has it" for tag in found.vanished]
+    )
+    yield from _first(
+        "bad", [f"{each.model} can no longer be measured: {each.message}" for each in found.failing]
+    )
     nulls = [each for each in found.known_once if each.new is None and each.gated]
-    for gone in nulls[:_LISTED_NULLS]:
-        yield Remark("odd", f"{owned(gone)} became unknown (it was {_old(gone)})")
-    if len(nulls) > _LISTED_NULLS:
-        yield Remark("odd", f"{len(nulls) - _LISTED_NULLS} more gated figures became unknown")
-    others = [each for each in found.known_once if each not in nulls]
-    if others:
-        gone_count = sum(each.new is None for each in others)
-        known_count = len(others) - gone_count
-        parts = [
-            f"{count} other figures became {what}"
-            for count, what in ((gone_count, "unknown"), (known_count, "known"))
-            if count
-        ]
-        yield Remark("plain", "; ".join(parts))
-    for tag in found.added:
-        yield Remark("plain", f"{tag} is new: only {found.new} has it")
-    for tag in found.fixed:
-        yield Remark("plain", f"{tag} is measured now, and was not before")
-    for model in found.noted:
-        yield Remark("odd", f"{model.model}: {model.message}")
+    yield from _first(
+        "odd", [f"{owned(each)} became unknown (it was {_old(each)})" for each in nulls]
+    )
+    others = [each for each in found.known_once if each.new is not None or not each.gated]
+    unknown = sum(each.new is None for each in others)
+    for count, what in ((unknown, "became unknown"), (len(others) - unknown, "became known")):
+        if count:
+            yield Remark("plain", f"{count} other figure{'s' * (count > 1)} {what}")
+    yield from _first("plain", [f"{tag} is new: only {found.new} has it" for tag in found.added])
+    yield from _first(
+        "plain", [f"{tag} is measured now, and was not before" for tag in found.fixed]
+    )
+    yield from _first("odd", [f"{each.model}: {each.message}" for each in found.noted])
     if found.common_shift is not None:
         yield Remark(
             "odd",
             f"the times of nearly all models moved by {found.common_shift:+.0%} together: a slower "
             "or faster machine, or something that all of them share",
         )
+
+
+def _first(level: Level, texts: Sequence[str]) -> Iterator[Remark]:
+    """Yield a remark for each of the first texts, and how many more there are."""
+    yield from (Remark(level, text) for text in texts[:_LISTED])
+    if len(texts) > _LISTED:
+        yield Remark(level, f"... and {len(texts) - _LISTED} more like that")
 
 
 def owned(figure: FigureComparison | KnownOnce) -> str:

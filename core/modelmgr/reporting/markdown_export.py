@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from modelmgr.records.costs import CostDatabase, ModelCost
 from modelmgr.records.measured import MeasuredBytes
@@ -19,10 +18,8 @@ from modelmgr.reporting.figures import (
     spread,
     weights_bytes,
 )
+from modelmgr.reporting.markdown_text import escaped, table
 from modelmgr.units import format_bytes, format_duration
-
-# What would end a cell, start a tag or an entity, or be read as emphasis, code or a link (GFM).
-_SPECIAL = re.compile(r"[\\`*_{}\[\]<>&|#~]")
 
 
 def export_markdown(database: CostDatabase) -> str:
@@ -56,10 +53,10 @@ def _machine(database: CostDatabase) -> str:
         f"Python {machine.python}",
         *(f"{name} {version}" for name, version in machine.packages.items()),
     ]
-    described = ", ".join(_escaped(fact) for fact in facts if fact)
+    described = ", ".join(escaped(fact) for fact in facts if fact)
     return (
-        f"Measured by {_escaped(database.tool.name)} {_escaped(database.tool.version)} "
-        f"at {_escaped(database.created_at)} on {described}."
+        f"Measured by {escaped(database.tool.name)} {escaped(database.tool.version)} "
+        f"at {escaped(database.created_at)} on {described}."
     )
 
 
@@ -78,7 +75,7 @@ def _costs(costs: dict[str, ModelCost]) -> str:
         )
         rows.append(
             (
-                _escaped(tag),
+                escaped(tag),
                 format_bytes(weights_bytes(cost)),
                 _size(activation),
                 _size(cost.resident_bytes),
@@ -87,43 +84,35 @@ def _costs(costs: dict[str, ModelCost]) -> str:
                 cost.peak_bytes.evidence if cost.peak_bytes else "-",
                 format_duration(cost.load_ns.median if cost.load_ns else None),
                 format_duration(shape.latency_ns.median if shape and shape.latency_ns else None),
-                _escaped(shape_name(shape.dims)) if shape else "-",
+                escaped(shape_name(shape.dims)) if shape else "-",
                 f"{_percent(off_weights)} / {_percent(off_activation)}"
                 if off_weights is not None or off_activation is not None
                 else "-",
             )
         )
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _ledgers(costs: dict[str, ModelCost]) -> str:
     rows = [
         (
-            _escaped(tag),
+            escaped(tag),
             *(format_bytes(getattr(cost.ledger, f"{line}_bytes")) for line in LEDGER_LINES),
             _size(cost.peak_bytes),
         )
         for tag, cost in costs.items()
         if cost.ledger is not None
     ]
-    return _table(("model", *LEDGER_LINES, "= peak"), rows)
+    return table(("model", *LEDGER_LINES, "= peak"), rows)
 
 
 def _failures(costs: dict[str, ModelCost]) -> str:
     rows = [
-        (_escaped(tag), _escaped(cost.error.kind), _escaped(cost.error.message))
+        (escaped(tag), escaped(cost.error.kind), escaped(cost.error.message))
         for tag, cost in costs.items()
         if cost.error is not None
     ]
-    return _table(("model", "error", "message"), rows, right=())
-
-
-def _table(
-    header: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] | None = None
-) -> str:
-    aligned = range(1, len(header)) if right is None else right
-    rule = ["---:" if column in aligned else "---" for column in range(len(header))]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
+    return table(("model", "error", "message"), rows, right=())
 
 
 def _size(figure: MeasuredBytes | None) -> str:
@@ -134,7 +123,3 @@ def _percent(share: float | None, *, signed: bool = True) -> str:
     if share is None:
         return "-"
     return f"{share:+.1%}" if signed else f"{share:.1%}"
-
-
-def _escaped(text: str) -> str:
-    return _SPECIAL.sub(r"\\\g<0>", " ".join(text.split()))

@@ -1,24 +1,18 @@
-"""How far samples lie from others, relative to them, and how sure that is.
+"""How far one sample lies from another, relative to it, and how sure that is.
 
 Two answers that have to agree before anybody is told that something got worse: an interval of the
 shift, from what the samples themselves say of their noise, and a rank test that supposes no
-distribution at all. Pure functions of positive numbers, in the order in which they were measured;
-many pairs at once, as a comparison of a thousand models has tens of thousands.
+distribution at all. Pure functions of positive numbers, in the order in which they were measured.
+No NumPy: a comparison has a few thousand small samples, and importing it takes longer than these.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
+from typing import NamedTuple
 
 CONFIDENCE = 0.99
 """Of the intervals: whoever looks at a hundred figures finds one outside of its 99 % interval."""
@@ -26,7 +20,6 @@ SMALLEST_P = 0.005
 """What the rank test must reach, one side of ``CONFIDENCE``; a small sample may not be able to."""
 STRETCHES = 8
 """Neighbouring values resemble each other, so a long sample counts as so many values, not more."""
-
 _LARGEST = 700.0  # e^709 is the largest float
 
 # Student's t, 99.5 % point, by degrees of freedom 1 to 30: NIST/SEMATECH e-Handbook, 1.3.6.7.2.
@@ -40,102 +33,82 @@ _T_995 = (
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """What many samples say, as arrays with an entry for each; of logarithms.
+    """What a sample's logarithms say.
 
     Attributes:
-        counts: values that count, at most ``STRETCHES``.
-        means: NaN where a sample is empty or has a value that is not positive.
-        variances: NaN of fewer than two values.
+        count: values that count, at most ``STRETCHES``.
+        mean: of their logarithms.
+        variance: of them; None of a single value.
     """
 
-    counts: Floats
-    means: Floats
-    variances: Floats
+    count: int
+    mean: float
+    variance: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Shifts:
-    """How far samples lie from others, as shares of them: 0.1 is 10 % above. NaN: nobody can say.
+class Shift(NamedTuple):
+    """How far a sample lies from another, as shares of it: 0.1 is 10 % above.
 
     Attributes:
-        estimates: the best guesses.
-        lows: with 99 % a shift is not below.
-        highs: with 99 % it is not above.
+        estimate: the best guess.
+        low: with 99 % the shift is not below.
+        high: with 99 % it is not above.
     """
 
-    estimates: Floats
-    lows: Floats
-    highs: Floats
+    estimate: float
+    low: float
+    high: float
 
 
-def log_moments(samples: Sequence[Sequence[float]]) -> Moments:
-    """Return the moments of many samples' logarithms.
+def log_moments(sample: Sequence[float]) -> Moments | None:
+    """Return the moments of a sample's logarithms; None of no values, or of one not above 0.
 
     A sample of more than ``STRETCHES`` values is cut into as many stretches of neighbours, and
     their medians count: what changes from stretch to stretch, a neighbour's load or a clock's
     frequency, is noise as well (the method of batch means), and a few wild values move no median.
     """
-    import numpy as np  # noqa: PLC0415 - 0.1 s to import, and few commands need it
-
-    counts = np.zeros(len(samples))
-    means = np.full(len(samples), np.nan)
-    variances = np.full(len(samples), np.nan)
-    by_length: dict[int, list[int]] = {}
-    for index, sample in enumerate(samples):
-        by_length.setdefault(len(sample), []).append(index)
-    for length, places in by_length.items():
-        if not length:
-            continue
-        values = np.array([samples[index] for index in places], dtype=np.float64)
-        values[values <= 0] = np.nan
-        logs = np.log(_stretched(values))
-        counts[places] = logs.shape[1]
-        means[places] = logs.mean(axis=1)
-        if logs.shape[1] > 1:
-            variances[places] = logs.var(axis=1, ddof=1)
-    return Moments(counts, means, variances)
+    if not sample or min(sample) <= 0:
+        return None
+    logs = list(map(math.log, _stretched(sample)))
+    count = len(logs)
+    mean = sum(logs) / count
+    if count < 2:
+        return Moments(count, mean, None)
+    return Moments(count, mean, sum([(log - mean) ** 2 for log in logs]) / (count - 1))
 
 
-def relative_shifts(old: Moments, new: Moments, least_noise: Floats | float = 0.0) -> Shifts:
-    """Return where the middle of each sample lies from that of its counterpart.
+def relative_shift(
+    old: Moments | None, new: Moments | None, *, least_noise: float = 0.0
+) -> Shift | None:
+    """Return where the middle of a sample lies from that of another; None where nobody can say.
 
     Welch's interval (Biometrika 34, 1947) of the difference of logarithms. Where one side has a
     single value, the other's noise is taken for both; where both have, nobody can say.
 
     Args:
-        old: of the samples that the others are measured by.
-        new: as many.
-        least_noise: a standard deviation, as a share, that is taken where samples show less: three
-            values agree by chance now and then.
+        old: of the sample that the other is measured by.
+        new: of the other.
+        least_noise: a standard deviation, as a share, that is taken where a sample shows less:
+            three values agree by chance now and then.
     """
-    import numpy as np  # noqa: PLC0415 - see log_moments
-
-    floor = np.square(least_noise)
-    of_old = np.where(np.isnan(old.variances), new.variances, old.variances)
-    of_new = np.where(np.isnan(new.variances), old.variances, new.variances)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        part_old = np.maximum(of_old, floor) / old.counts
-        part_new = np.maximum(of_new, floor) / new.counts
-        total = part_old + part_new
-        freedom = np.square(total) / (
-            np.square(part_old) / np.maximum(1, old.counts - 1)
-            + np.square(part_new) / np.maximum(1, new.counts - 1)
-        )
-    # 0 / 0: no noise on either side, and no reach whatever the factor.
-    rows = np.clip(np.nan_to_num(freedom, nan=1.0), 1, len(_T_995)).astype(np.int64) - 1
-    reach = np.asarray(_T_995)[rows] * np.sqrt(total)
-    middle = new.means - old.means
-    ends = (np.clip(each, -_LARGEST, _LARGEST) for each in (middle, middle - reach, middle + reach))
-    return Shifts(*map(np.expm1, ends))
+    if old is None or new is None:
+        return None
+    variance_old = new.variance if old.variance is None else old.variance
+    variance_new = old.variance if new.variance is None else new.variance
+    if variance_old is None or variance_new is None:
+        return None
+    floor = least_noise * least_noise
+    part_old = max(variance_old, floor) / old.count
+    part_new = max(variance_new, floor) / new.count
+    middle = new.mean - old.mean
+    reach = _reach(part_old, old.count, part_new, new.count)
+    return Shift(_share(middle), _share(middle - reach), _share(middle + reach))
 
 
-def typical_noise(*moments: Moments) -> float:
-    """Return the median standard deviation of all samples, as a share; 0 where none has one."""
-    import numpy as np  # noqa: PLC0415 - see log_moments
-
-    variances = np.concatenate([each.variances for each in moments])
-    known = variances[~np.isnan(variances)]
-    return float(np.sqrt(np.median(known))) if len(known) else 0.0
+def typical_noise(moments: Iterable[Moments | None]) -> float:
+    """Return the median standard deviation of samples, as a share; 0 where none has one."""
+    known = [each.variance for each in moments if each is not None and each.variance is not None]
+    return math.sqrt(_median(known)) if known else 0.0
 
 
 def is_above(new: Sequence[float], old: Sequence[float]) -> bool:
@@ -151,16 +124,33 @@ def is_above(new: Sequence[float], old: Sequence[float]) -> bool:
     return _p_above(new, old) <= SMALLEST_P
 
 
-def _stretched(values: Floats) -> Floats:
-    """Return the medians of each row's stretches; short rows as they are."""
-    import numpy as np  # noqa: PLC0415 - see log_moments
+def _stretched(sample: Sequence[float]) -> Sequence[float]:
+    """Return the medians of a sample's stretches; a short sample as it is."""
+    count = len(sample)
+    if count <= STRETCHES:
+        return sample
+    edges = [round(count * part / STRETCHES) for part in range(STRETCHES + 1)]
+    return [_median(sample[start:end]) for start, end in pairwise(edges)]
 
-    length = values.shape[1]
-    if length <= STRETCHES:
-        return values
-    edges = [round(length * part / STRETCHES) for part in range(STRETCHES + 1)]
-    stretches = [np.median(values[:, start:end], axis=1) for start, end in pairwise(edges)]
-    return np.stack(stretches, axis=1)
+
+def _median(sample: Sequence[float]) -> float:
+    # That of stats.location also refuses what is not finite, which no whole number is.
+    ordered = sorted(sample)
+    middle, is_odd = divmod(len(ordered), 2)
+    return ordered[middle] if is_odd else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def _reach(part_old: float, count_old: int, part_new: float, count_new: int) -> float:
+    """Return half of the interval's width: Welch and Satterthwaite's degrees of freedom."""
+    total = part_old + part_new
+    if total == 0:
+        return 0.0
+    freedom = total**2 / (part_old**2 / max(1, count_old - 1) + part_new**2 / max(1, count_new - 1))
+    return _T_995[min(max(1, int(freedom)), len(_T_995)) - 1] * math.sqrt(total)
+
+
+def _share(log_ratio: float) -> float:
+    return math.expm1(min(max(log_ratio, -_LARGEST), _LARGEST))
 
 
 def _p_above(new: Sequence[float], old: Sequence[float]) -> float:
