@@ -94,7 +94,7 @@ def serve(path: str) -> None:
         def watch() -> None:
             while not stop.wait(CHECK_S):
                 try:
-                    with manager.driver.gate:
+                    with manager.driver.gate.settled, manager.driver.gate.lock:
                         check_promises(manager.driver.scheduler)
                 except AssertionError as error:
                     broken.append(str(error))

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import signal
@@ -13,6 +14,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -65,7 +67,7 @@ def test_a_snapshot_in_a_signal_handler_answers() -> None:
 
         before = signal.signal(signal.SIGUSR1, look)
         try:
-            with manager._driver.gate:
+            with manager._driver.gate.settled, manager._driver.gate.lock:
                 signal.raise_signal(signal.SIGUSR1)
         finally:
             signal.signal(signal.SIGUSR1, before)
@@ -365,3 +367,35 @@ def test_an_unload_begins_at_once_while_the_watch_waits_for_the_next_reading() -
         model = lease.instance
         lease.release()
         wait_until(lambda: model.closed, "the copy is unloaded")
+
+
+class _Interrupt:
+    """Raises KeyboardInterrupt where the n-th function of ours begins or ends."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> None:
+        if event in {"call", "return"} and "modelmgr" in frame.f_code.co_filename:
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+
+
+def test_an_interrupt_at_any_moment_leaves_the_lock_free() -> None:
+    """One that came just when the lock was taken, or about to be freed, left it taken for ever."""
+    device = FakeDevice()
+    with ModelManager(device, costs={"m": 100.0}) as manager:
+        for number in range(1, 1000):
+            interrupt = _Interrupt(number)
+            before = sys.getprofile()
+            sys.setprofile(interrupt)
+            try:
+                with contextlib.suppress(KeyboardInterrupt):
+                    manager.snapshot()
+            finally:
+                sys.setprofile(before)
+            assert Party(manager.snapshot).result().copies == (), number
+            if interrupt.left > 0:
+                break
+        assert number > 20

@@ -183,7 +183,7 @@ class Driver:
         submitted_ns = time.monotonic_ns()
         deadline_ns = None if timeout_s is None else submitted_ns + round(timeout_s * NS_PER_S)
         own_process = bool(getattr(loader, "own_process", False))
-        with self.gate:
+        with self.gate.settled, self.gate.lock:
             idle = not alone and self.scheduler.has_idle(tag)
         if not idle:
             # A load is dear and a reading is not: nothing is admitted on an old one.
@@ -192,7 +192,7 @@ class Driver:
         while True:
             waiter = _Waiter()
             known = self._keeper.known(tag)
-            with self.gate:
+            with self.gate.settled, self.gate.lock:
                 now_ns = time.monotonic_ns()
                 self._route(known(now_ns))
                 num, actions = self.scheduler.request(
@@ -285,7 +285,7 @@ class Driver:
                 # It stays first in line until it is dealt with, should this thread be interrupted.
                 action = waiter.actions[0]
                 if isinstance(action, Grant):
-                    with self.gate:
+                    with self.gate.settled, self.gate.lock:
                         loaded = self.loaded[action.copy]
                         lease = self._lease(action.copy, action.lease, loaded, action.hit)
                     waiter.actions.popleft()
@@ -302,7 +302,7 @@ class Driver:
         finally:
             # The error's traceback knows this frame: without this, a failed load would live on.
             waiter.error = None
-            with self.gate:
+            with self.gate.settled, self.gate.lock:
                 self._waiters.pop(num, None)
 
     def _give_up(self, num: int, waiter: _Waiter) -> None:
@@ -456,7 +456,7 @@ class Driver:
                 oom_kills=oom_kills,
                 counts=self._counters.of(action.tag),
             )
-            with self.gate:
+            with self.gate.settled, self.gate.lock:
                 self.loaded[action.copy] = loaded
                 self._learner.changed(action.device)
                 self._route(self.scheduler.load_finished(action.copy, time.monotonic_ns()))
@@ -475,7 +475,7 @@ class Driver:
         Only where nothing else happens there; None where something does, or nothing can be read.
         """
         reader = self.readers[action.device]
-        with self.gate:
+        with self.gate.settled, self.gate.lock:
             device = self.scheduler.devices[action.device]
             quiet = not reader.polls_itself and all(
                 copy.number == action.copy or copy.state is CopyState.IDLE
@@ -664,7 +664,7 @@ class Driver:
         loaded = self.loaded.get(lease.copy)
         if loaded is None or not loaded.measure_again or not lease.hit:
             return
-        with self.gate:
+        with self.gate.settled, self.gate.lock:
             device = self.scheduler.devices[loaded.device]
             busy = any(
                 copy.number != lease.copy and copy.state is not CopyState.IDLE
@@ -722,7 +722,7 @@ class Driver:
         if loaded is not None:
             if loaded.measurement is not None:
                 loaded.measurement.cancel()
-            with self.gate:
+            with self.gate.settled, self.gate.lock:
                 # A loader may return one object twice: it goes with the last copy that is it.
                 shared = any(
                     other is not loaded and other.instance is loaded.instance
@@ -735,7 +735,7 @@ class Driver:
                 self.watch.see_gone(action.device, action.copy)
             if loaded.pid is not None and gone:
                 self.readers[loaded.device].untrack(loaded.pid)
-            with self.gate:
+            with self.gate.settled, self.gate.lock:
                 self.loaded.pop(action.copy, None)
             loaded.instance = None
 
@@ -808,7 +808,7 @@ class Driver:
         """Wait until something holds of the scheduler's state, at most so long."""
         if self.gate.inside():
             return holds()
-        with self.gate:
+        with self.gate.settled, self.gate.lock:
             return self.gate.changed.wait_for(holds, timeout_s)
 
 

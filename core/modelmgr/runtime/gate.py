@@ -12,15 +12,40 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
+
+
+class _Settled:
+    """Settles a gate at the end of a block."""
+
+    __slots__ = ("_gate",)
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    def __enter__(self) -> None:
+        """Do nothing yet."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._gate.left:
+            self._gate.settle()
 
 
 class Gate:
     """A re-entrant lock with a list of what to do when it is free.
 
+    Go in by ``with gate.settled, gate.lock:``. The lock's own ``with`` is no Python code: an
+    interrupt can come neither between taking it and the block nor between the block and freeing it,
+    which would leave it taken for ever.
+
     Attributes:
-        lock: the lock itself, for who calls ``settle`` after it: a ``with`` over a lock is faster
-            than one over Python code, and no interrupt can come between.
+        lock: the lock itself.
+        settled: calls ``settle`` at the end of its ``with`` block.
         inside: says whether the calling thread is inside already.
         left: what is to be done once the thread inside has left: what was put off, as a function
             and True where it has to be done inside.
@@ -35,6 +60,7 @@ class Gate:
         self.inside: Callable[[], bool] = lock._is_owned  # noqa: SLF001
         self.changed = threading.Condition(lock)
         self.due_sooner = threading.Condition(lock)
+        self.settled = _Settled(self)
         self.left: deque[tuple[Callable[[], None], bool]] = deque()
 
     def run(self, event: Callable[[], None]) -> None:
@@ -42,7 +68,7 @@ class Gate:
         if self.inside():
             self.left.append((event, True))
             return
-        with self:
+        with self.settled, self.lock:
             event()
 
     def afterwards(self, action: Callable[[], None]) -> None:
@@ -65,17 +91,3 @@ class Gate:
                     action()
             else:
                 action()
-
-    def __enter__(self) -> Self:
-        self.lock.acquire()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.lock.release()
-        if self.left:
-            self.settle()

@@ -341,7 +341,7 @@ class ModelManager:
 
     def all_models(self, tag: str) -> list[Any]:
         """Return the loaded instances of a model, in the order in which they were loaded."""
-        with self._driver.gate:
+        with self._driver.gate.settled, self._driver.gate.lock:
             return [loaded.instance for loaded in self._driver.loaded.values() if loaded.tag == tag]
 
     def try_enter_isolation_mode(self, tag: str, ticket_num: int | None) -> bool:
@@ -349,13 +349,13 @@ class ModelManager:
 
         ``ticket_num`` comes from ``snapshot().queue``; None asks for a newcomer.
         """
-        with self._driver.gate:
+        with self._driver.gate.settled, self._driver.gate.lock:
             plan = self._driver.scheduler.plan_for(tag, ticket_num, time.monotonic_ns())
             return plan is not None and plan.isolated
 
     def should_spawn_model(self, tag: str, ticket_num: int | None) -> bool:
         """Say whether one more copy of a model could be loaded now; changes nothing."""
-        with self._driver.gate:
+        with self._driver.gate.settled, self._driver.gate.lock:
             return self._driver.scheduler.plan_for(tag, ticket_num, time.monotonic_ns()) is not None
 
     def evictions(self, last: int | None = None) -> tuple[Eviction, ...]:
@@ -364,7 +364,7 @@ class ModelManager:
         Args:
             last: only so many, the newest; None for all.
         """
-        with self._driver.gate:
+        with self._driver.gate.settled, self._driver.gate.lock:
             if last is None:
                 return tuple(self._evictions)
             newest = tuple(islice(reversed(self._evictions), last))
@@ -391,7 +391,7 @@ class ModelManager:
     def snapshot(self) -> ManagerSnapshot:
         """Return what is loaded, held, queued and reserved at this moment; immutable."""
         totals = self._counters.totals()
-        with self._driver.gate:
+        with self._driver.gate.settled, self._driver.gate.lock:
             return take_snapshot(
                 self._driver.scheduler, self._driver.loaded, time.monotonic_ns(), totals=totals
             )
@@ -424,7 +424,7 @@ class ModelManager:
         self._shut_down = True
         self._driver.tell(self._driver.scheduler.close)
         self.wait_until_free(timeout_s)
-        with self._driver.gate:
+        with self._driver.gate.settled, self._driver.gate.lock:
             holders = tuple(
                 self._holder(number) for number in self._awaited() if self._held(number)
             )

@@ -133,7 +133,7 @@ class DeviceWatch:
 
     def wake(self) -> None:
         """See to it that somebody watches, and looks at once at what is due."""
-        with self._gate:
+        with self._gate.settled, self._gate.lock:
             if self._thread is None and self._something_to_watch():
                 thread = threading.Thread(target=self._run, name="modelmgr-watch", daemon=True)
                 thread.start()  # one that cannot be had is not taken for one that watches
@@ -154,7 +154,7 @@ class DeviceWatch:
 
     def _clear_away_the_dead(self) -> None:
         """Take note of copies whose processes have died, in whoever's hands they are."""
-        with self._gate:
+        with self._gate.settled, self._gate.lock:
             dead = [
                 copy
                 for copy, loaded in self._loaded.items()
@@ -190,7 +190,7 @@ class DeviceWatch:
         try:
             self._watch()
         finally:
-            with self._gate:
+            with self._gate.settled, self._gate.lock:
                 if self._thread is threading.current_thread():
                     self._forget_thread()
 
@@ -203,7 +203,7 @@ class DeviceWatch:
         idle_since: float | None = None
         read_at = 0.0
         while True:
-            with self._gate:
+            with self._gate.settled, self._gate.lock:
                 busy = self._something_to_watch()
                 if not busy:
                     idle_since = idle_since or time.monotonic()

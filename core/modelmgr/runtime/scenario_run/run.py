@@ -296,7 +296,7 @@ class _Run:
         finally:
             self.clock.stopping = True
             self._end_requests(traffic)
-            with self._driver.gate:
+            with self._driver.gate.settled, self._driver.gate.lock:
                 tap.close()
             self._evictions = self._rebased(self._manager.evictions())
             self._lookout.stop()

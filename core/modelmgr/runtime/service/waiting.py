@@ -109,7 +109,7 @@ class PendingRequest:
             return
         self._driver.cancel(ticket)
         tag, scheduler = self._spec.tag, self._driver.scheduler
-        with self._driver.gate:
+        with self._driver.gate.settled, self._driver.gate.lock:
             others = [*scheduler.queue, *scheduler.committed_tickets.values()]
             wanted_by_others = any(other.tag == tag for other in others)
         if not wanted_by_others:
