@@ -93,7 +93,7 @@ class Admission:
         self._policy = policy
         self._isolation = isolation
         self._cooldown_ns = cooldown_ns
-        self._victims = Victims(queue, policy, cooldown_ns=cooldown_ns)
+        self._victims = Victims(queue, policy, models, cooldown_ns=cooldown_ns)
 
     # Questions about devices -----------------------------------------------------------------
 

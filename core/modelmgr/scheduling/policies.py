@@ -13,8 +13,9 @@ takes the answer only if it suffices.
   warm), then age: the order that Apache Beam's manager uses. Needless victims are left out after.
 * ``queue-value``: reload cost * (1 + 1/position) where the visible queue wants the copy, else
   reload cost * the chance that enough requests come within the horizon, from a decayed arrival
-  rate; the horizon follows how long copies stand idle until they are evicted. The victims are the
-  exact cheapest covering set.
+  rate; the horizon follows how long copies stand idle until they are evicted. Where
+  others that wait need room as well, ``lookahead`` plans for all of them. The victims are the exact
+  cheapest covering set.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ from typing import NamedTuple, Protocol
 
 from modelmgr.errors import UsageError
 from modelmgr.scheduling.covering import cheapest_cover, first_that_suffice, without_needless
-
-_exp = math.exp
+from modelmgr.scheduling.lookahead import Ahead, Idle, first_victims
 
 
 class IdleCopy(NamedTuple):
@@ -48,6 +48,7 @@ class IdleCopy(NamedTuple):
         queued: how many tickets wait for the model.
         place: the place in the queue (from 1) of the ticket that would get this copy: the
             ``rank``-th of its model; None where fewer wait.
+        ahead: who else waits, the same for all candidates; None where nobody does.
     """
 
     copy: int
@@ -63,6 +64,7 @@ class IdleCopy(NamedTuple):
     copies: int
     queued: int
     place: int | None
+    ahead: Ahead | None = None
 
 
 class EvictionPolicy(Protocol):
@@ -216,6 +218,16 @@ class DemandTiers:
         return tuple(order[i] for i in without_needless(sizes, prefix, need_bytes))
 
 
+class _Rate:
+    """A model's decayed count of arrivals, as it was at its last one."""
+
+    __slots__ = ("at_ns", "weight")
+
+    def __init__(self, at_ns: int) -> None:
+        self.weight = 1.0
+        self.at_ns = at_ns
+
+
 class QueueValue:
     """The value of a copy to the visible queue and to the expected arrivals."""
 
@@ -231,17 +243,17 @@ class QueueValue:
     _NEW_SHARE = 1 / 32
 
     def __init__(self) -> None:
-        self._rate: dict[str, tuple[float, int]] = {}
+        self._rate: dict[str, _Rate] = {}
         self._idle_ns = self._FIRST_IDLE_NS
 
     def requested(self, tag: str, now_ns: int) -> None:
         """Count the arrival in the model's decayed rate."""
-        rates = self._rate
-        if tag in rates:
-            weight, at_ns = rates[tag]
-            rates[tag] = (weight * _exp((at_ns - now_ns) / self._DECAY_NS) + 1.0, now_ns)
-        else:
-            rates[tag] = (1.0, now_ns)
+        rate = self._rate.get(tag)
+        if rate is None:
+            self._rate[tag] = _Rate(now_ns)
+            return
+        rate.weight = rate.weight * math.exp((rate.at_ns - now_ns) / self._DECAY_NS) + 1.0
+        rate.at_ns = now_ns
 
     def used(self, copy: int, tag: str, device: int) -> None:
         """Arrivals are counted, not uses."""
@@ -250,18 +262,61 @@ class QueueValue:
         """Take how long it stood idle into the average; its model's rate outlives it."""
         self._idle_ns += self._NEW_SHARE * (now_ns - copy.last_used_ns - self._idle_ns)
 
+    def _chance(self, tag: str, rank: int, now_ns: int) -> float:
+        """Return the chance of so many requests for a model within the horizon."""
+        rate = self._rate.get(tag)
+        if rate is None:
+            return 0.0
+        per_ns = rate.weight * math.exp((rate.at_ns - now_ns) / self._DECAY_NS) / self._DECAY_NS
+        return _at_least(rank, per_ns * self._HORIZON_SHARE * self._idle_ns)
+
+    def values(self, candidates: Sequence[IdleCopy], now_ns: int) -> list[float]:
+        """Return nanoseconds of reload time that losing each copy is expected to cost.
+
+        Where others that wait need room as well, the cheapest plan for all of them decides: what
+        it keeps is then worth more than all that it gives up first.
+        """
+        if not candidates:
+            return []
+        ahead = candidates[0].ahead
+        values = [self._value(copy, now_ns) for copy in candidates]
+        if ahead is None or not ahead.others:
+            return values
+        idle = [
+            Idle(
+                copy.tag,
+                copy.size_bytes,
+                copy.reload_ns,
+                self._worth(copy, ahead, now_ns),
+                copy.rank > 1,
+            )
+            for copy in candidates
+        ]
+        others = (ahead.first, *ahead.others, *ahead.held)
+        worth_ns = {
+            other.tag: other.reload_ns * self._chance(other.tag, 1, now_ns) for other in others
+        }
+        victims = first_victims(idle, ahead, worth_ns)
+        if not victims:
+            return values
+        # The sum must stay the least after rounding.
+        lost = sum([values[place] for place in victims]) * (1 + 1e-9) + 1.0
+        gone = set(victims)
+        return [
+            value if place in gone or value > lost else lost for place, value in enumerate(values)
+        ]
+
     def _value(self, copy: IdleCopy, now_ns: int) -> float:
         cost = float(copy.reload_ns) if copy.reload_ns > 1 else 1.0
         if copy.place is not None:
             return cost * (1.0 + 1.0 / copy.place)
-        weight, at_ns = self._rate.get(copy.tag, (0.0, now_ns))
-        per_ns = weight * math.exp((at_ns - now_ns) / self._DECAY_NS) / self._DECAY_NS
-        horizon_ns = self._HORIZON_SHARE * self._idle_ns
-        return cost * _at_least(copy.rank, per_ns * horizon_ns)
+        return cost * self._chance(copy.tag, copy.rank, now_ns)
 
-    def values(self, candidates: Sequence[IdleCopy], now_ns: int) -> list[float]:
-        """Return nanoseconds of reload time that losing each copy is expected to cost."""
-        return [self._value(copy, now_ns) for copy in candidates]
+    def _worth(self, copy: IdleCopy, ahead: Ahead, now_ns: int) -> float:
+        """Return what a copy is worth once all in sight are served."""
+        if copy.place is not None and (copy.rank > 1 or copy.place > 1 + len(ahead.others)):
+            return self._value(copy, now_ns)
+        return copy.reload_ns * self._chance(copy.tag, copy.rank, now_ns)
 
     def choose(
         self, candidates: Sequence[IdleCopy], values: Sequence[float], need_bytes: int

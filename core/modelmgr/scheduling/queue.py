@@ -325,6 +325,10 @@ class TicketQueue:
         line = self._lines.get(tag)
         return None if line is None else self._by_num[line.keys[0][2]]
 
+    def soonest(self, count: int) -> list[Ticket]:
+        """Return the first tickets, at most ``count``, in the order of service."""
+        return [self._by_num[key[2]] for key in self._keys[:count]]
+
     def heads(self) -> list[Ticket]:
         """Return each model's next ticket, and its oldest, in the order of service."""
         if self._heads is None:

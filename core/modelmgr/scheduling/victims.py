@@ -8,14 +8,18 @@ raises, or whose answer is no set of candidates that suffices, ``lru`` answers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from modelmgr.scheduling.copies import Copy, Device
+from modelmgr.scheduling.copies import Copy, Device, Model
+from modelmgr.scheduling.lookahead import Ahead, Waiting
 from modelmgr.scheduling.policies import EvictionPolicy, IdleCopy, Lru
 from modelmgr.scheduling.queue import Ticket, TicketQueue
 from modelmgr.scheduling.states import CopyState
 
 Cover = tuple[tuple[Copy, ...], tuple[IdleCopy, ...], tuple[float, ...]]
+# How many waiting tickets a policy is shown.
+_IN_SIGHT = 16
+_LEAVING = (CopyState.DRAINING, CopyState.UNLOADING)
 _UNCOUNTED = (
     CopyState.RESERVED,
     CopyState.LOADING,
@@ -27,9 +31,17 @@ _UNCOUNTED = (
 class Victims:
     """Answers who could go; reads the scheduler's state and never writes it."""
 
-    def __init__(self, queue: TicketQueue, policy: EvictionPolicy, *, cooldown_ns: int) -> None:
+    def __init__(
+        self,
+        queue: TicketQueue,
+        policy: EvictionPolicy,
+        models: Mapping[str, Model],
+        *,
+        cooldown_ns: int,
+    ) -> None:
         self._queue = queue
         self._policy = policy
+        self._models = models
         self._fallback = Lru()
         self._cooldown_ns = cooldown_ns
 
@@ -114,6 +126,9 @@ class Victims:
         candidates = self.candidates(device, ticket, now_ns, more=more, spare=spare)
         if sum([candidate.size_bytes for candidate in candidates]) < missing:
             return None
+        if missing > 0 and not more and len(self._queue) > 1:
+            ahead = self._ahead(device, ticket, need_bytes, missing, candidates)
+            candidates = [candidate._replace(ahead=ahead) for candidate in candidates]
         values, chosen = self._asked(self._policy, candidates, missing, now_ns)
         if chosen is None:
             values, chosen = self._asked(self._fallback, candidates, missing, now_ns)
@@ -121,6 +136,48 @@ class Victims:
             return None
         victims = tuple(device.copies[candidates[i].copy] for i in chosen)
         return victims, tuple(candidates), tuple(values)
+
+    def _ahead(
+        self,
+        device: Device,
+        ticket: Ticket,
+        need_bytes: int,
+        missing: int,
+        candidates: Sequence[IdleCopy],
+    ) -> Ahead:
+        """Return who else waits and could be served on a device, and what is on it."""
+        others: list[Waiting] = []
+        room_is_needed = False
+        for other in self._queue.soonest(_IN_SIGHT):
+            model = self._models[other.tag]
+            costs = model.costs
+            if other is ticket or costs is None:
+                continue
+            here = any(copy.device == device.index for copy in model.copies.values())
+            if model.staying and not here:
+                continue  # it waits for a copy of another device
+            room_is_needed = room_is_needed or not here
+            others.append(_waiting(model, costs.needed_bytes))
+        if not room_is_needed:
+            others.clear()  # all of them wait for what is loaded
+        idle = {candidate.copy for candidate in candidates}
+        held = [
+            copy
+            for copy in device.copies.values()
+            if copy.number not in idle and copy.state not in _LEAVING
+        ]
+        charges = sum([device.ledger.charge_of(copy.number) for copy in held])
+        return Ahead(
+            need_bytes=missing,
+            room_bytes=need_bytes
+            - missing
+            + charges
+            + sum([candidate.size_bytes for candidate in candidates]),
+            first=_waiting(self._models[ticket.tag], need_bytes),
+            others=tuple(others),
+            held=tuple([_waiting(copy.model, 0) for copy in held]),
+            queued=len(self._queue),
+        )
 
     @staticmethod
     def _asked(
@@ -140,6 +197,12 @@ class Victims:
         except Exception:  # noqa: BLE001 - a policy of the user's must not break the scheduler
             return None, None
         return values, chosen
+
+
+def _waiting(model: Model, needed_bytes: int) -> Waiting:
+    """Return a model as a look ahead sees it."""
+    resident = 0 if model.costs is None else model.costs.resident_bytes
+    return Waiting(model.tag, resident, needed_bytes, model.reload_ns)
 
 
 def _rank(copy: Copy) -> int:
