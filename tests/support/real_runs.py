@@ -10,6 +10,7 @@ import pytest
 
 from modelmgr.errors import LeaseError
 from modelmgr.records.decision_log import DecisionLog
+from modelmgr.runtime.open_scheduler import OpenScheduler
 from modelmgr.runtime.scenario_run.tap import SchedulerEvent, SchedulerTap, note_actions
 from modelmgr.scheduling.actions import Action
 from modelmgr.scheduling.policies import make_policy
@@ -104,12 +105,12 @@ class Recorder:
         self.settings: SchedulerSettings | None = None
         self.events: list[SchedulerEvent] = []
         self.decided: list[tuple[int, tuple[Action, ...]]] = []
-        monkeypatch.setattr("modelmgr.runtime.manager.Scheduler", self._make)
+        monkeypatch.setattr("modelmgr.runtime.manager.OpenScheduler", self._make)
 
     def _make(self, devices: DeviceSizes, settings: SchedulerSettings) -> Scheduler:
         assert not self.devices, "one manager is enough"
         self.devices, self.settings = tuple(devices), settings
-        scheduler = Scheduler(devices, settings)
+        scheduler = OpenScheduler(devices, settings)
         SchedulerTap(
             scheduler,
             lambda at_ns, actions: self.decided.append((at_ns, tuple(actions))),
@@ -126,7 +127,7 @@ class Recorder:
         assert self.settings is not None
         # A policy keeps what it was told: the fresh scheduler needs one of its own.
         name = make_policy(self.settings.policy).name
-        scheduler = Scheduler(self.devices, replace(self.settings, policy=make_policy(name)))
+        scheduler = OpenScheduler(self.devices, replace(self.settings, policy=make_policy(name)))
         decided: list[tuple[int, tuple[Action, ...]]] = []
         tap = SchedulerTap(
             scheduler, lambda at_ns, actions: decided.append((at_ns, tuple(actions)))

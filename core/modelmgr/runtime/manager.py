@@ -35,13 +35,13 @@ from modelmgr.runtime.learned_costs import learned_costs
 from modelmgr.runtime.learning import UseLearner
 from modelmgr.runtime.lease import Lease
 from modelmgr.runtime.monitor_reader import Monitor, MonitorReader
+from modelmgr.runtime.open_scheduler import OpenScheduler
 from modelmgr.runtime.opening import open_readers
 from modelmgr.runtime.shared_estimator import SharedEstimator
 from modelmgr.runtime.snapshot import ManagerSnapshot, take_snapshot
 from modelmgr.scheduling.actions import Action, StartUnload
 from modelmgr.scheduling.admission import IsolationMode
 from modelmgr.scheduling.policies import EvictionPolicy
-from modelmgr.scheduling.scheduler import Scheduler
 from modelmgr.scheduling.settings import SchedulerSettings
 from modelmgr.scheduling.states import CopyState
 from modelmgr.units import MIB, NS_PER_S
@@ -166,7 +166,7 @@ class ModelManager:
         descriptions = [reader.description for reader in used]
         if devices is not None and readers is not None and len(devices) != len(descriptions):
             raise UsageError(f"{len(devices)} devices and {len(descriptions)} readers")
-        scheduler = Scheduler(
+        scheduler = OpenScheduler(
             [(d.name, d.total_bytes, d.limit_bytes) for d in descriptions], settings
         )
         self._learner = UseLearner(self.estimator, len(used))
