@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from modelmgr.comparing.compare import compare_results
 from modelmgr.comparing.comparison import Comparison
 from modelmgr.comparing.thresholds import Thresholds, read_thresholds
+from modelmgr.errors import InputError
 from modelmgr.records.costs import DeviceInfo, Eviction, EvictionCandidate, MachineInfo, ToolInfo
 from modelmgr.records.result import (
     DeviceUse,
@@ -279,6 +280,14 @@ def test_a_log_that_ends_early_has_no_further_decision() -> None:
     assert found.decisions.new is not None
     assert found.decisions.new.decision is None
     assert found.decisions.index == 3
+
+
+def test_a_log_with_something_else_in_it_is_bad_input() -> None:
+    lines = [log_line(1)]
+    with pytest.raises(InputError, match="no decision"):
+        compare_results(
+            result(), result(decisions_sha256=OTHER_HASH), logs=lambda: (lines, [b"[1]\n"])
+        )
 
 
 def test_without_logs_the_evictions_say_where_it_began() -> None:

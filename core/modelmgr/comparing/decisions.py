@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from modelmgr.comparing.comparison import DecisionComparison, DecisionSide
+from modelmgr.errors import InputError
 from modelmgr.records.costs import Eviction
 
 CONTEXT = 4
@@ -39,7 +40,7 @@ def compare_logs(
         new_evictions: the other one's.
 
     Raises:
-        ValueError: a line is no decision.
+        InputError: a line is no decision.
     """
     before: deque[bytes] = deque(maxlen=CONTEXT)
     counts: Counter[tuple[Any, ...]] = Counter()
@@ -135,7 +136,7 @@ def _decoded(line: bytes) -> Decision:
     try:
         return msgspec.json.decode(line, type=dict[str, Any])
     except msgspec.DecodeError as error:
-        raise ValueError(f"{line[:60]!r} is no decision: {error}") from error
+        raise InputError(f"a line of a decision log is no decision: {line[:60]!r}") from error
 
 
 def _earlier(*sides: DecisionSide) -> int | None:

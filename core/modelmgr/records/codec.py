@@ -156,15 +156,10 @@ def decode_costs(
         InputError: as ``load_costs``.
     """
     source = JsonSource(content, path, what=_WHAT)
-    head = source.decode(_Head)
-    _check_kind(source, _short(head.kind))
-    version = _check_version(source, _short(head.schema_version), migrations)
-    if version < CostDatabase.SCHEMA_VERSION:
-        plain = source.decode(dict[str, Any])
-        for step in range(version, CostDatabase.SCHEMA_VERSION):
-            plain = migrations[step](plain)
-        source = source.replaced(msgspec.json.encode(plain))
-    file = source.decode(_CostFile, outline=_CostFileOutline)
+    file = _current_file(content)
+    if file is None:
+        source = _migrated(source, migrations)
+        file = source.decode(_CostFile, outline=_CostFileOutline)
     _check_created_at(source, file.created_at)
     models = _members(source, file.models)
     has_repeats = not has_each_key_once(file.models, models.values())
@@ -177,6 +172,32 @@ def decode_costs(
         evictions=file.evictions,
         runs=file.runs,
     )
+
+
+def _current_file(content: bytes) -> _CostFile | None:
+    """Return the outline of a file of this version; None of any other, and of what is no good."""
+    try:
+        file = msgspec.json.decode(content, type=_CostFile)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    is_current = (file.kind, file.schema_version) == (
+        CostDatabase.KIND,
+        CostDatabase.SCHEMA_VERSION,
+    )
+    return file if is_current else None
+
+
+def _migrated(source: JsonSource, migrations: Mapping[int, Migration]) -> JsonSource:
+    """Return the content as this version has it; InputError where it is none that can be read."""
+    head = source.decode(_Head)
+    _check_kind(source, _short(head.kind))
+    version = _check_version(source, _short(head.schema_version), migrations)
+    if version == CostDatabase.SCHEMA_VERSION:
+        return source
+    plain = source.decode(dict[str, Any])
+    for step in range(version, CostDatabase.SCHEMA_VERSION):
+        plain = migrations[step](plain)
+    return source.replaced(msgspec.json.encode(plain))
 
 
 def _short(raw: msgspec.Raw) -> object:
