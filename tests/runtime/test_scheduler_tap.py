@@ -26,7 +26,7 @@ def test_a_hit_of_the_manager_is_heard_once_by_each_who_listens() -> None:
         with manager.lease("m", lambda: FakeModel(device, 100.0)):
             pass
         outer = SchedulerTap(manager.driver.scheduler, hear)
-        inner = SchedulerTap(manager.driver.scheduler, lambda *_: None, told=tell)
+        inner = SchedulerTap(manager.driver.scheduler, lambda _at_ns, _actions: None, told=tell)
         with manager.lease("m", lambda: FakeModel(device, 100.0)):
             pass
         assert heard == [("m", True)]
