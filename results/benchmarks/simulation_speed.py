@@ -2,21 +2,26 @@
 
     python results/benchmarks/simulation_speed.py --out results/simulation_speed.json
 
-The peers are run in the same process, in turns with ours, and only ratios say something: an M/M/2
-queue in SimPy with a ``Resource`` (``pip install simpy``), and the same queue in a bare loop over
-``heapq`` that keeps nothing but times. Neither knows models, memory or policies.
+The peers are an M/M/2 queue in SimPy with a ``Resource`` (``pip install simpy``), and the same
+queue in a bare loop over ``heapq`` that keeps nothing but times. Neither knows models, memory or
+policies. Ours is run as plain Python and as the wheel that ``MODELMGR_COMPILE=1`` builds.
 
-Ours: 20 models of 2.25 GiB on one device that holds 17, Zipf popularity, Poisson arrivals, policy
-queue-value: copies are evicted and loaded all the time. *hits* is the same where all fit. *log*
-writes the decision log to a file. For growth, 98 % of the requests go to half of the models and the
-others take turns in what room is left, so that the share of loads does not change with their
-number; and a closed loop keeps so many requests queued for 20 models that fit; the cost of a
-request is that of one more, from runs of which one is twice as long, as opening a thousand streams
-is no request's.
+*evictions*: 20 models of 2.25 GiB on one device that holds 17, Zipf popularity, Poisson arrivals,
+policy queue-value: copies are evicted and loaded all the time, and most requests wait for one.
+*hits* is the same where all fit. *log* writes the decision log to a file.
 
-Times are processor time of one core, the best of ``--repeats``; traffic is generated as the
-simulation asks for it and is part of it, for the peers as well. The long run is a process of its
-own, its memory the kernel's own peak (VmHWM, proc(5)).
+Every run is a process of its own, and all of them take turns: a round runs each once, its ratios
+are those of one round, and the median over the rounds is what counts. A rate is requests over
+processor time of one core; traffic is generated as it is asked for and is part of it, for the peers
+as well.
+
+For growth, 98 % of the requests go to half of the models and the others take turns in what room is
+left, so that the share of loads does not change with their number; and a closed loop keeps so many
+requests queued for 20 models that fit. The cost of a request is that of one more, from two runs of
+which one is twice as long: making models and users is no request's.
+
+The long runs' memory is the kernel's own peak (VmHWM, proc(5)); ``trace`` reads its requests from a
+file of so many rows that is written first.
 """
 
 from __future__ import annotations
@@ -28,14 +33,16 @@ import json
 import os
 import platform
 import random
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections import deque
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from modelmgr import __version__
 from modelmgr.records.result import Result
@@ -47,12 +54,15 @@ from modelmgr.workload.scenario import (
     Distribution,
     ManagerOptions,
     MixPhase,
+    Phase,
     Scenario,
     ScenarioCost,
     ScenarioDevice,
     ScenarioModel,
+    TracePhase,
 )
 
+ROOT = Path(__file__).parents[2]
 MS = 1_000_000
 RESIDENT_BYTES = 2 * GIB
 PEAK_BYTES = RESIDENT_BYTES + GIB // 4
@@ -60,16 +70,21 @@ FOREVER_NS = 10**6 * NS_PER_S
 
 
 def scenario(
-    weights: list[float], copies: float, arrivals: Arrivals, *, max_copies: int | None = None
+    weights: list[float],
+    copies: float,
+    traffic: Arrivals | Phase,
+    *,
+    max_copies: int | None = None,
+    service: Literal["constant", "exponential"] = "exponential",
 ) -> Scenario:
     """Return a scenario of models with these weights on a device that runs so many copies."""
     load = Distribution(kind="constant", mean_ns=200 * MS)
-    service = Distribution(kind="exponential", mean_ns=20 * MS)
+    served = Distribution(kind=service, mean_ns=20 * MS)
     models = [
         ScenarioModel(
             tag=f"m{number:04}",
             cost=ScenarioCost(
-                resident_bytes=RESIDENT_BYTES, peak_bytes=PEAK_BYTES, load=load, service=service
+                resident_bytes=RESIDENT_BYTES, peak_bytes=PEAK_BYTES, load=load, service=served
             ),
             believed=BelievedCost(
                 resident_bytes=RESIDENT_BYTES, peak_bytes=PEAK_BYTES, load_ns=load.mean_ns
@@ -78,19 +93,16 @@ def scenario(
         for number in range(len(weights))
     ]
     total_bytes = round(copies * PEAK_BYTES)
+    if isinstance(traffic, Arrivals):
+        mix = tuple((m.tag, w) for m, w in zip(models, weights, strict=True))
+        traffic = MixPhase(mix=mix, arrivals=traffic, duration_ns=FOREVER_NS)
     return Scenario(
         name="speed",
         seed=1,
         devices=(ScenarioDevice(name="gpu0", kind="virtual", total_bytes=total_bytes, slack=0.0),),
         manager=ManagerOptions(max_copies=max_copies, wait_timeout_ns=None),
         models=tuple(models),
-        workload=(
-            MixPhase(
-                mix=tuple((m.tag, w) for m, w in zip(models, weights, strict=True)),
-                arrivals=arrivals,
-                duration_ns=FOREVER_NS,
-            ),
-        ),
+        workload=(traffic,),
     )
 
 
@@ -114,7 +126,8 @@ def long_queue(queued: int) -> Scenario:
         concurrency=queued + 20,
         think=Distribution(kind="constant", mean_ns=0),
     )
-    return scenario([1.0] * 20, 21, arrivals, max_copies=1)
+    # Constant times: a stream for every user and model would be what is measured.
+    return scenario([1.0] * 20, 21, arrivals, max_copies=1, service="constant")
 
 
 def simpy_queue(requests: int) -> None:
@@ -179,102 +192,239 @@ def ours(what: Scenario, requests: int, log: Path | None = None) -> Result:
     return result
 
 
-def rate_per_s(run: Callable[[], object], requests: int) -> float:
-    """Return the requests a second of processor time."""
+def traced(requests: int, folder: Path) -> Scenario:
+    """Return one like ``zipf`` whose requests are read from a file that is written here."""
+    path = folder / "trace.csv"
+    draw = random.Random(1)  # noqa: S311 - a benchmark
+    weights = [1 / (1 + place) for place in range(20)]
+    at_s = 0.0
+    with path.open("w", encoding="ascii") as file:
+        file.write("t_s,model,duration_s\n")
+        for left in range(requests, 0, -10_000):
+            for place in draw.choices(range(20), weights, k=min(left, 10_000)):
+                at_s += draw.expovariate(100.0)
+                file.write(f"{at_s:.6f},m{place:04},{draw.expovariate(50.0):.6f}\n")
+    return scenario(weights, 17, TracePhase(path=path))
+
+
+def timed(run: Callable[[], object]) -> float:
+    """Return a run's processor time, seconds."""
     began = time.process_time()
     run()
-    return requests / (time.process_time() - began)
+    return time.process_time() - began
 
 
-def long_run(requests: int) -> dict[str, Any]:
-    """Simulate in a process of its own; return its rate and its peak memory."""
-    answer = subprocess.run(  # noqa: S603 - this interpreter, this file
-        [sys.executable, __file__, "--only-long", str(requests)],
-        stdout=subprocess.PIPE,
-        check=True,
-        text=True,
-    )
-    found: dict[str, Any] = json.loads(answer.stdout)
-    return found
-
-
-def _only_long(requests: int) -> None:
-    rate = rate_per_s(lambda: ours(zipf(17), requests), requests)
+def peak_mib() -> float:
+    """Return the most memory that this process ever had."""
     status = Path("/proc/self/status").read_text("ascii")
-    peak_kib = int(status.partition("VmHWM:")[2].split()[0])
-    answer = {"requests": requests, "per_s": round(rate), "peak_mib": round(peak_kib / 1024, 1)}
-    sys.stdout.write(json.dumps(answer))
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-def measure(requests: int, repeats: int, *, peers: bool, long: int) -> dict[str, Any]:
-    """Run everything; return the figures."""
+def one_more_us(what: Scenario, requests: int) -> float:
+    """Return what one more request costs, microseconds."""
+    once = timed(lambda: ours(what, requests))
+    twice = timed(lambda: ours(what, 2 * requests))
+    return 1e6 * (twice - once) / requests
+
+
+def part(name: str, requests: int) -> dict[str, float]:
+    """Measure one thing in this process; ``run_part`` starts it."""
+    kind, _, size = name.partition(":")
+    if kind == "models":
+        return {"us": one_more_us(many_models(int(size)), requests)}
+    if kind == "queued":
+        return {"us": one_more_us(long_queue(int(size)), requests + int(size))}
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "decisions.jsonl"
+        if kind == "trace":
+            what = traced(requests, Path(folder))
+            return {"s": timed(lambda: ours(what, requests)), "peak_mib": peak_mib()}
         runs: dict[str, Callable[[], object]] = {
             "evictions": lambda: ours(zipf(17), requests),
             "evictions_with_log": lambda: ours(zipf(17), requests, log),
             "hits": lambda: ours(zipf(40), requests),
+            "simpy": lambda: simpy_queue(requests),
+            "heapq": lambda: bare_queue(requests),
         }
-        if peers:
-            runs["simpy_mm2"] = lambda: simpy_queue(requests)
-        runs["heapq_mm2"] = lambda: bare_queue(requests)
-        best = dict.fromkeys(runs, 0.0)
-        for _ in range(repeats):
-            for name, run in runs.items():
-                best[name] = max(best[name], rate_per_s(run, requests))
-    loads = ours(zipf(17), requests).loads
-    growth = max(2_000, requests // 5)
+        return {"s": timed(runs[kind]), "peak_mib": peak_mib()}
+
+
+def run_part(name: str, requests: int, packages: Path) -> dict[str, float]:
+    """Measure one thing in a process of its own, with the library of a folder."""
+    done = subprocess.run(  # noqa: S603 - this interpreter, this file
+        [sys.executable, __file__, "--part", name, "--requests", str(requests)],
+        env={**os.environ, "PYTHONPATH": str(packages)},
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def compiled_wheel(folder: Path) -> Path:
+    """Build the compiled wheel: two minutes of processor time."""
+    subprocess.run(  # noqa: S603 - this interpreter, our own build
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        cwd=ROOT,
+        env={**os.environ, "MODELMGR_COMPILE": "1"},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+OURS = ("hits", "evictions", "evictions_with_log")
+
+
+def measure_rates(
+    libraries: dict[str, Path], requests: int, rounds: int, *, simpy: bool
+) -> dict[str, Any]:
+    """Run everything in turns; return rates, and ratios within a round."""
+    peers = (["simpy"] if simpy else []) + ["heapq"]
+    names = [(peer, peer, libraries["plain"]) for peer in peers]
+    names += [(f"{lib} {run}", run, at) for lib, at in libraries.items() for run in OURS]
+    seconds: dict[str, list[float]] = {name: [] for name, _, _ in names}
+    for _ in range(rounds):
+        for name, run, library in names:
+            seconds[name].append(run_part(run, requests, library)["s"])
+    rates = {name: round(requests / statistics.median(took)) for name, took in seconds.items()}
+    ratios = {
+        f"{name} over {peer}": round(
+            statistics.median(
+                theirs / took for theirs, took in zip(seconds[peer], seconds[name], strict=True)
+            ),
+            2,
+        )
+        for peer in peers
+        for name in seconds
+        if name not in peers
+    }
+    for lib in libraries:
+        pairs = zip(seconds[f"{lib} evictions"], seconds[f"{lib} evictions_with_log"], strict=True)
+        ratios[f"{lib} with log over without"] = round(
+            statistics.median(without / with_log for without, with_log in pairs), 2
+        )
     return {
-        "requests_per_s": {name: round(rate) for name, rate in best.items()},
-        "loads_share": round(loads / requests, 4),
-        "us_by_models": {
-            count: _cost_us(many_models(count), growth, repeats) for count in (20, 100, 1000)
-        },
-        "us_by_queued": {
-            queued: _cost_us(long_queue(queued), growth + queued, repeats)
-            for queued in (10, 100, 1000, 10_000)
-        },
-        "long_run": long_run(long) if long else None,
+        "requests_per_s": rates,
+        "ratios": ratios,
+        "seconds": {name: [round(one, 3) for one in took] for name, took in seconds.items()},
     }
 
 
-def _cost_us(what: Scenario, requests: int, repeats: int) -> float:
-    costs: list[float] = []
-    for _ in range(repeats):
-        began = time.process_time()
-        ours(what, requests)
-        middle = time.process_time()
-        ours(what, 2 * requests)
-        costs.append((time.process_time() - middle) - (middle - began))
-    return round(1e6 * min(costs) / requests, 2)
+def measure_growth(libraries: dict[str, Path], requests: int, rounds: int) -> dict[str, Any]:
+    """Return microseconds a request by models and by queued, and the largest over the smallest."""
+    table: dict[str, Any] = {}
+    for lib, library in libraries.items():
+        for kind, sizes in (("models", (20, 100, 1000)), ("queued", (10, 100, 1000, 10_000))):
+            found = {
+                size: [run_part(f"{kind}:{size}", requests, library)["us"] for _ in range(rounds)]
+                for size in sizes
+            }
+            us = {size: round(statistics.median(costs), 1) for size, costs in found.items()}
+            growth = round(us[sizes[-1]] / us[sizes[0]], 2)
+            table[f"{lib} {kind}"] = {"us": us, "last_over_first": growth}
+    return table
+
+
+def measure_long(libraries: dict[str, Path], requests: int) -> dict[str, Any]:
+    """Return rate and peak memory of long runs, with the fastest library."""
+    name, library = list(libraries.items())[-1]
+    table: dict[str, Any] = {}
+    for run in ("evictions", "trace"):
+        found = run_part(run, requests, library)
+        table[f"{name} {run}"] = {
+            "requests": requests,
+            "per_s": round(requests / found["s"]),
+            "peak_mib": round(found["peak_mib"], 1),
+        }
+    return table
+
+
+def page(content: dict[str, Any]) -> str:
+    """Return the result to read."""
+    rates, ratios = content["requests_per_s"], content["ratios"]
+    where = (
+        f"`{content['command']}` (Python {content['python']}, {content['cores']} cores, load "
+        f"{content['load_average']}; {content['requests']:,} requests a run, "
+        f"{content['rounds']} rounds, processor time of one core)"
+    )
+    lines = [
+        "# How fast a simulation is",
+        "",
+        where,
+        "",
+        "| | requests/s | over SimPy | over heapq |",
+        "|---|---|---|---|",
+    ]
+    for name, rate in rates.items():
+        simpy, bare = (ratios.get(f"{name} over {peer}", "") for peer in ("simpy", "heapq"))
+        lines.append(f"| {name.replace('_', ' ')} | {rate:,} | {simpy} | {bare} |")
+    lines += ["", f"Loads: {content['loads_share']:.1%} of the requests where copies are evicted."]
+    for lib in ("plain", "compiled"):
+        if (kept := ratios.get(f"{lib} with log over without")) is not None:
+            lines.append(f"With the log written, {lib} keeps {kept:.0%} of its rate.")
+    lines += ["", "| cost of one more request, us | | last over first |", "|---|---|---|"]
+    for name, row in content["growth"].items():
+        costs = ", ".join(f"{int(size):,}: {us}" for size, us in row["us"].items())
+        lines.append(f"| {name} | {costs} | {row['last_over_first']} |")
+    lines += ["", "| long run | requests | requests/s | peak MiB |", "|---|---|---|---|"]
+    for name, row in content["long"].items():
+        lines.append(f"| {name} | {row['requests']:,} | {row['per_s']:,} | {row['peak_mib']} |")
+    return "\n".join(lines) + "\n"
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Run everything; return the figures."""
+    with tempfile.TemporaryDirectory() as kept:
+        folder = Path(kept)
+        libraries = {"plain": ROOT / "core"}
+        if not args.no_compiled:
+            wheel = args.wheel or compiled_wheel(folder)
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(folder / "compiled")
+            libraries["compiled"] = folder / "compiled"
+        figures = measure_rates(libraries, args.requests, args.rounds, simpy=not args.no_simpy)
+        growth = measure_growth(libraries, max(2_000, args.requests // 5), args.rounds)
+        long = measure_long(libraries, args.long) if args.long else {}
+    return {
+        "loads_share": round(ours(zipf(17), args.requests).loads / args.requests, 4),
+        **figures,
+        "growth": growth,
+        "long": long,
+    }
 
 
 def main() -> None:
-    """Run everything, print it, write the file."""
+    """Run everything, print it, write the files."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--requests", type=int, default=100_000)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--long", type=int, default=10_000_000, help="0 leaves the long run out")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--long", type=int, default=10_000_000, help="0 leaves the long runs out")
     parser.add_argument("--no-simpy", action="store_true")
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--only-long", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--no-compiled", action="store_true")
+    parser.add_argument("--wheel", type=Path, help="a compiled wheel; else one is built")
+    parser.add_argument("--out", type=Path, help="a .json file; a .md page goes beside it")
+    parser.add_argument("--part", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.only_long:
-        _only_long(args.only_long)
+    if args.part:
+        sys.stdout.write(json.dumps(part(args.part, args.requests)))
         return
-    figures = measure(args.requests, args.repeats, peers=not args.no_simpy, long=args.long)
     content = {
+        "command": "python results/benchmarks/simulation_speed.py",
         "tool": {"name": "modelmgr", "version": __version__},
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "load_average": round(os.getloadavg()[0], 1),
         "requests": args.requests,
-        **figures,
+        "rounds": args.rounds,
+        **measure(args),
     }
-    text = json.dumps(content, indent=2) + "\n"
-    sys.stdout.write(text)
+    sys.stdout.write(page(content))
     if args.out is not None:
-        args.out.write_text(text, encoding="utf-8")
+        args.out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        args.out.with_suffix(".md").write_text(page(content), encoding="utf-8")
 
 
 if __name__ == "__main__":

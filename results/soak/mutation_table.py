@@ -339,7 +339,7 @@ TABLE: tuple[Mutation, ...] = (
     _M(
         FAIRNESS,
         "admission.py",
-        "            if starving.device is None and self.contends(device, starving):\n",
+        "            if self.contends(device, starving):\n",
         "            if starving.device == -1 and self.contends(device, starving):\n",
     ),
     _M(
@@ -502,9 +502,9 @@ TABLE: tuple[Mutation, ...] = (
     _M(
         DETERMINISM,
         "queue.py",
-        "            keys.sort()\n            self._heads",
-        "            keys.sort(key=lambda key: hash(self._by_num[key[2]].tag))\n"
-        "            self._heads",
+        "            heads = self._heads = [by_num[key[2]] for key in self._head_keys]\n",
+        "            heads = self._heads = [by_num[key[2]] for key in self._head_keys]\n"
+        "            heads.sort(key=lambda ticket: hash(ticket.tag))\n",
     ),
     _M(
         DETERMINISM,

@@ -104,10 +104,8 @@ class Admission:
             keeper = self._queue.get(kept_for)
             if keeper is not None and self.contends(device, keeper):
                 return True
-        for starving in self._queue.urgent():
-            if starving.ticket_num >= ticket.ticket_num:
-                return False
-            if starving.device is None and self.contends(device, starving):
+        for starving in self._queue.starving(ticket.ticket_num):
+            if self.contends(device, starving):
                 return True
         return False
 

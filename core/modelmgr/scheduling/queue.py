@@ -157,17 +157,23 @@ class _Line:
 
     Attributes:
         keys: of all of them, in the order of service.
+        shown: the keys of those that are heads.
         calm: the numbers of those that are not urgent, ascending.
+        urgent: the numbers of those that are, ascending, but for those that want a drained device.
+        exclusive: the numbers of these.
         passed: the numbers of tickets that were served before one of these, ascending.
         hits: how many copies that were idle anyway went past the oldest calm one.
         returned: of calm tickets that wait for a second time, what to add to their count.
     """
 
-    __slots__ = ("calm", "hits", "keys", "passed", "returned")
+    __slots__ = ("calm", "exclusive", "hits", "keys", "passed", "returned", "shown", "urgent")
 
     def __init__(self) -> None:
         self.keys: list[_Key] = []
+        self.shown: list[_Key] = []
         self.calm: list[int] = []
+        self.urgent: list[int] = []
+        self.exclusive: list[int] = []
         self.passed: list[int] = []
         self.hits = 0
         self.returned: dict[int, int] = {}
@@ -185,7 +191,16 @@ class TicketQueue:
         tickets: all of them by number, to look at.
     """
 
-    __slots__ = ("_by_num", "_heads", "_keys", "_lines", "_max_bypass", "_urgent", "tickets")
+    __slots__ = (
+        "_by_num",
+        "_head_keys",
+        "_heads",
+        "_keys",
+        "_lines",
+        "_max_bypass",
+        "_urgent",
+        "tickets",
+    )
 
     def __init__(self, max_bypass: int) -> None:
         self._max_bypass = max_bypass
@@ -194,6 +209,7 @@ class TicketQueue:
         self._lines: dict[str, _Line] = {}
         self._keys: list[_Key] = []
         self._urgent: list[int] = []
+        self._head_keys: list[_Key] = []
         self._heads: list[Ticket] | None = None
 
     def __len__(self) -> int:
@@ -219,6 +235,7 @@ class TicketQueue:
             ticket.urgent = True
         if ticket.urgent:
             insort(self._urgent, num)
+            insort(line.exclusive if ticket.exclusive else line.urgent, num)
         else:
             insort(line.calm, num)
             if line.passed:
@@ -230,7 +247,7 @@ class TicketQueue:
         key = _key(ticket)
         insort(line.keys, key)
         insort(self._keys, key)
-        self._heads = None
+        self._show(line)
 
     def remove(self, ticket: Ticket) -> None:
         """Take a ticket out: it was served, or it ended."""
@@ -239,6 +256,8 @@ class TicketQueue:
         line = self._lines[tag]
         key = _key(ticket)
         if ticket.urgent:
+            late = line.exclusive if ticket.exclusive else line.urgent
+            late.pop(bisect_left(late, num))
             self._urgent.pop(bisect_left(self._urgent, num))
         else:
             self._freeze(ticket, line)
@@ -246,7 +265,7 @@ class TicketQueue:
         if not line.keys:
             del self._lines[tag]
         self._keys.pop(bisect_left(self._keys, key))
-        self._heads = None
+        self._show(line)
 
     def make_urgent(self, ticket: Ticket) -> None:
         """Let nobody be served before this ticket any more."""
@@ -257,9 +276,25 @@ class TicketQueue:
         before = _key(ticket)
         ticket.urgent = True
         insort(self._urgent, ticket.ticket_num)
+        insort(line.exclusive if ticket.exclusive else line.urgent, ticket.ticket_num)
         for keys in (line.keys, self._keys):
             keys.pop(bisect_left(keys, before))
             insort(keys, _key(ticket))
+        self._show(line)
+
+    def _show(self, line: _Line) -> None:
+        """Keep up which tickets of a line are heads."""
+        keys, calm, shown = line.keys, line.calm, line.shown
+        if len(shown) == 1 and keys and keys[0] == shown[0] and not (calm and calm[0] < keys[0][2]):
+            return  # as nearly always
+        heads = self._heads_of(line)
+        if heads == line.shown:
+            return
+        for key in line.shown:
+            self._head_keys.pop(bisect_left(self._head_keys, key))
+        for key in heads:
+            insort(self._head_keys, key)
+        line.shown = heads
         self._heads = None
 
     def _freeze(self, ticket: Ticket, line: _Line) -> None:
@@ -271,6 +306,14 @@ class TicketQueue:
         line.calm.pop(place)
         if place == 0:
             line.hits = 0
+
+    def _heads_of(self, line: _Line) -> list[_Key]:
+        """Return the keys of a line's next ticket and of its oldest, if that is another one."""
+        heads = line.keys[:1]
+        # A newer ticket of higher priority may be barred where the oldest is not.
+        if line.calm and line.calm[0] < line.keys[0][2]:
+            heads.append(_key(self._by_num[line.calm[0]]))
+        return heads
 
     # Counting --------------------------------------------------------------------------------
 
@@ -315,6 +358,26 @@ class TicketQueue:
         """Iterate the tickets before which nobody may be served any more, oldest first."""
         return map(self._by_num.__getitem__, self._urgent)
 
+    def starving(self, before: int) -> list[Ticket]:
+        """Return who of those that came before a number is urgent and has no device kept for it.
+
+        Of each model the oldest will do, and the oldest that wants a drained device: what could be
+        given to another one could be given to it.
+        """
+        if not self._urgent or self._urgent[0] >= before:
+            return []
+        found: list[Ticket] = []
+        for line in self._lines.values():
+            for late in (line.urgent, line.exclusive):
+                for num in late:
+                    if num >= before:
+                        break
+                    ticket = self._by_num[num]
+                    if ticket.device is None:
+                        found.append(ticket)
+                        break
+        return found
+
     def waiting(self, tag: str) -> int:
         """Return how many tickets wait for a model."""
         line = self._lines.get(tag)
@@ -331,17 +394,11 @@ class TicketQueue:
 
     def heads(self) -> list[Ticket]:
         """Return each model's next ticket, and its oldest, in the order of service."""
-        if self._heads is None:
-            keys: list[_Key] = []
-            for line in self._lines.values():
-                first = line.keys[0]
-                keys.append(first)
-                # A newer ticket of higher priority may be barred where the oldest is not.
-                if line.calm and line.calm[0] < first[2]:
-                    keys.append(_key(self._by_num[line.calm[0]]))
-            keys.sort()
-            self._heads = [self._by_num[key[2]] for key in keys]
-        return self._heads
+        heads = self._heads
+        if heads is None:
+            by_num = self._by_num
+            heads = self._heads = [by_num[key[2]] for key in self._head_keys]
+        return heads
 
     def place(self, tag: str, rank: int) -> int | None:
         """Return the place (from 1) in the whole order of a model's ``rank``-th ticket (from 1)."""
@@ -360,6 +417,8 @@ class TicketQueue:
         assert keys == self._keys, "the order is not the tickets'"  # noqa: S101 - this is the check
         lines = sorted(key for line in self._lines.values() for key in line.keys)
         assert lines == keys, "a ticket is missing from its model's line"  # noqa: S101
+        shown = sorted(key for line in self._lines.values() for key in line.shown)
+        assert shown == self._head_keys, "the heads are not the lines'"  # noqa: S101
         late = sorted(num for num, ticket in self._by_num.items() if ticket.urgent)
         assert late == self._urgent, "the urgent are not known"  # noqa: S101
         for tag, line in self._lines.items():
@@ -367,6 +426,10 @@ class TicketQueue:
             calm = [num for num in calm if not self._by_num[num].urgent]
             assert line.keys == sorted(line.keys), "a line is not in order"  # noqa: S101
             assert line.calm == calm, "who is calm is not known"  # noqa: S101
+            assert line.shown == self._heads_of(line), "a line shows others than its heads"  # noqa: S101
+            urgent = [key[2] for key in line.keys if self._by_num[key[2]].urgent]
+            assert sorted(line.urgent + line.exclusive) == urgent, "a line lost its urgent"  # noqa: S101
+            assert all(self._by_num[num].exclusive for num in line.exclusive), "not exclusive"  # noqa: S101
             assert set(line.returned) <= set(calm), "counted for nobody"  # noqa: S101
             starving = [num for num in calm if line.count(num) >= self._max_bypass]
             assert not starving, "a starving ticket is not urgent"  # noqa: S101

@@ -36,6 +36,7 @@ from modelmgr.scheduling.actions import (
 from modelmgr.scheduling.admission import Admission, Plan
 from modelmgr.scheduling.copies import Copy, Device, Model, ModelCosts
 from modelmgr.scheduling.ledger import Ledger
+from modelmgr.scheduling.native import mypyc_attr
 from modelmgr.scheduling.policies import POLICIES, DemandTiers, Gdsf, Lru, QueueValue, make_policy
 from modelmgr.scheduling.promises import check_promises
 from modelmgr.scheduling.queue import Ticket, TicketQueue
@@ -52,6 +53,7 @@ _DEAF_TO_REQUESTS = (Lru, Gdsf, DemandTiers)
 _DEAF_TO_USE = (Lru, DemandTiers, QueueValue)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)  # what listens to a scheduler is one
 class Scheduler:
     """Decides who is loaded, who is granted and who is evicted on a set of devices.
 

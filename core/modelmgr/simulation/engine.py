@@ -89,7 +89,7 @@ class Engine:
         heap, pending, models, scheduler = world.heap, world.pending, world.models, world.scheduler
         keeps_schedule = world.schedule is not None
         note_latency = world.latencies.buffer.append
-        check = self._check
+        pop, check = heappop, self._check
         looking = _ROUNDS_BETWEEN_LOOKS
         arrivals = self._arrivals
         arrival = next(arrivals, _NO_MORE)
@@ -114,7 +114,7 @@ class Engine:
             elif event_ns <= arrival_ns:
                 if event_ns == NEVER:
                     return True
-                now_ns, serial, kind, what, more = heappop(heap)
+                now_ns, serial, kind, what, more = pop(heap)
                 if kind == RELEASE:
                     copy: VirtualCopy = what
                     job = copy.job

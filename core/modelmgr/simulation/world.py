@@ -49,8 +49,8 @@ MEMORY_BACK = 6  # late memory is free at last: copy
 FAULT = 7  # None, number of the fault
 FAULT_ENDS = 8  # (device, fault), bytes
 POLL = 9  # look at the devices while somebody waits
-NEVER = 2**63 - 1
-"""A time after everything."""
+NEVER = 2**62 - 1
+"""A time after everything: 146 years, and the largest number that is no object when compiled."""
 
 PROGRESSING = frozenset({RELEASE, LOAD_ENDS, UNLOAD_ENDS, ASKED, FOUND_DEAD, RUNS_OUT, MEMORY_BACK})
 """Events that come from a request or a load under way, or bring a new one."""

@@ -23,7 +23,8 @@ _LARGEST_BLOCK = 1024
 class Stream:
     """Numbers in [0, 1) with 53 random bits; called, it returns the next one.
 
-    However many are taken at a time, the sequence is the same.
+    However many are taken at a time, the sequence is the same. It is opened when it is first drawn
+    from: that takes longer than a hundred numbers, and a user of a closed loop has many streams.
     """
 
     __slots__ = ("_digest", "_state")
@@ -31,15 +32,20 @@ class Stream:
     def __init__(self, digest: bytes) -> None:
         """Start a stream; ``open_stream`` is how to get one."""
         self._digest = digest
-        self._state = np.random.RandomState(np.frombuffer(digest, dtype="<u4").astype(np.uint32))
+        self._state: np.random.RandomState | None = None
 
     def __call__(self) -> float:
         """Return the next number."""
-        return self._state.random_sample()
+        return (self._state or self._open()).random_sample()
 
     def take(self, count: int) -> FloatArray:
         """Return the next numbers."""
-        return self._state.random_sample(count)
+        return (self._state or self._open()).random_sample(count)
+
+    def _open(self) -> np.random.RandomState:
+        seed = np.frombuffer(self._digest, dtype="<u4").astype(np.uint32)
+        self._state = np.random.RandomState(seed)
+        return self._state
 
     def child(self, name: str) -> Stream:
         """Return another stream: for a transform that needs two independent ones."""
