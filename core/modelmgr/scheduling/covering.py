@@ -45,10 +45,12 @@ def cheapest_cover(
         return ()
     if sum(sizes) < need:
         return None
+    positive = [i for i, size in enumerate(sizes) if size > 0]
+    if min([sizes[i] for i in positive]) >= need:
+        return (_least(positive, values, ties),)  # any one suffices, and none is worth a second
     weights = _weights(values, ties)
     # Cheapest bytes first, so that the first descent is the greedy set and the bound is tight.
-    order = [i for i, size in enumerate(sizes) if size > 0]
-    order.sort(key=lambda i: (weights[i] * _FINE // sizes[i], i))
+    order = sorted(positive, key=lambda i: (weights[i] * _FINE // sizes[i], i))
     found = _search([sizes[i] for i in order], [weights[i] for i in order], need, node_limit)
     return tuple(sorted([order[place] for place in found]))
 
@@ -72,6 +74,13 @@ def first_that_suffice(sizes: Sequence[int], need: int) -> tuple[int, ...] | Non
             return tuple(range(count))
         freed += size
     return tuple(range(len(sizes))) if freed >= need else None
+
+
+def _least(items: Sequence[int], values: Sequence[float], ties: Sequence[tuple[int, ...]]) -> int:
+    """Return the one item that is lightest as ``_weights`` has it."""
+    largest = max(values)
+    scale = _FINE / largest if largest > 0 else 0.0
+    return min(items, key=lambda i: (round(values[i] * scale), ties[i] if ties else (), i))
 
 
 def _weights(values: Sequence[float], ties: Sequence[tuple[int, ...]]) -> list[int]:
