@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,6 +10,7 @@ import pytest
 from modelmgr.estimation.cost_estimate import CostEstimate
 from modelmgr.estimation.estimator import ResourceEstimator
 from modelmgr.units import MIB
+from support.interpreters import run_python
 
 COSTS = {"bert": 1500.0, "gpt2": 3000.0, "whisper": 700.0}
 FOREIGN = 400.0
@@ -464,7 +463,4 @@ def test_making_an_estimator_imports_neither_numpy_nor_scipy() -> None:
         "r.add_observation({'a': 1}, 5.0); r.set_initial_estimate('a', 3.0); r.get_estimate('a');"
         "print(sorted({'numpy', 'scipy'} & set(sys.modules)))"
     )
-    done = subprocess.run(  # noqa: S603  our own interpreter and a constant
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert done.stdout.strip() == "[]"
+    assert run_python("-c", code) == "[]\n"

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 import random
-import subprocess
-import sys
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +11,7 @@ from hypothesis import strategies as st
 
 from modelmgr.estimation.estimator import ResourceEstimator
 from modelmgr.units import MIB
+from support.interpreters import outputs_under_hash_seeds
 
 TAGS: tuple[str, ...] = ("a", "b", "c", "d")
 Reading = tuple[dict[str, int], float]
@@ -190,15 +188,4 @@ for number in range(120):
     print(estimator.get_estimate("bert"), estimator.next_observation())
 print(estimator.learned())
 """
-    answers = {
-        subprocess.run(  # noqa: S603  our own interpreter and a constant
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=120,
-            env={**os.environ, "PYTHONHASHSEED": seed},
-        ).stdout
-        for seed in ("0", "1", "4242")
-    }
-    assert len(answers) == 1
+    assert len(outputs_under_hash_seeds("-c", code)) == 1

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +18,7 @@ from modelmgr.records.certificate import (
 from modelmgr.records.costs import ToolInfo
 from modelmgr.simulation.bound import reload_bound
 from modelmgr.simulation.certificate import check_certificate, make_certificate, schedule_of
+from support.interpreters import run_python
 from support.served_schedules import draw_schedule, least_cost_ns
 
 TOOL = ToolInfo(name="modelmgr", version="0.0.0")
@@ -206,11 +205,7 @@ def test_checking_imports_no_solver() -> None:
         "import sys, modelmgr.simulation.certificate, modelmgr.simulation.bound\n"
         "print([name for name in sys.modules if name.partition('.')[0] == 'scipy'])"
     )
-    finished = subprocess.run(  # noqa: S603  # our own interpreter
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-
-    assert finished.stdout.strip() == "[]"
+    assert run_python("-c", code) == "[]\n"
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 from modelmgr.records.result_codec import encode_result
 from modelmgr.simulation.simulate import simulate
 from modelmgr.units import GIB
 from modelmgr.workload.scenario import Scenario
+from support.interpreters import outputs_under_hash_seeds
 from support.small_scenarios import MS, exponential, make_model, make_scenario
 
 SCRIPT = Path(__file__).parents[1] / "support" / "hashed_simulation.py"
@@ -27,16 +25,7 @@ def scenario(seed: int = 1) -> Scenario:
 
 
 def test_pythonhashseed_changes_nothing() -> None:
-    answers = {
-        subprocess.run(  # noqa: S603 - this interpreter, our own script
-            [sys.executable, "-P", str(SCRIPT), *NAMES],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in ("0", "1", "4242")
-    }
+    answers = outputs_under_hash_seeds(SCRIPT, *NAMES)
     assert len(answers) == 1
     assert answers.pop().count("sha256:") == len(NAMES)
 

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-TESTS = Path(__file__).parents[1]
+from support.interpreters import run_python
 
 # The kernel's own peak (proc(5), VmHWM) of a run of so many requests; few samples are kept exactly,
 # so that what is only kept for long runs shows in a short one.
 PEAK_KIB = """
 import sys
-sys.path[:0] = sys.argv[1:3]
 from modelmgr.simulation import world
 world.EXACT_SAMPLES = 5_000
 from modelmgr.simulation.simulate import simulate
 from support.small_scenarios import MS, exponential, make_model, make_scenario
 models = [make_model(f"m{number}", service=exponential(MS)) for number in range(4)]
 scenario = make_scenario(models, rate_per_s=500, seconds=1e6)
-result = simulate(scenario, max_requests=int(sys.argv[3])).result
-assert result.requests.completed == int(sys.argv[3])
+result = simulate(scenario, max_requests=int(sys.argv[1])).result
+assert result.requests.completed == int(sys.argv[1])
 assert result.wait_ns.relative_error is not None
 status = open("/proc/self/status").read()
 print(int(status.partition("VmHWM:")[2].split()[0]))
@@ -30,16 +25,7 @@ print(int(status.partition("VmHWM:")[2].split()[0]))
 
 
 def peak_kib(requests: int) -> int:
-    found = subprocess.run(  # noqa: S603 - this interpreter, the text above
-        [
-            *(sys.executable, "-P", "-c", PEAK_KIB),
-            *(str(TESTS.parent / "core"), str(TESTS), str(requests)),
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return int(found.stdout)
+    return int(run_python("-c", PEAK_KIB, str(requests)))
 
 
 @pytest.mark.slow

@@ -6,10 +6,7 @@ unload at once. One long run has few of these, many short ones in different worl
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
+from support.interpreters import outputs_under_hash_seeds
 from support.virtual_driver import VirtualDriver
 
 SEEDS = 24
@@ -23,26 +20,9 @@ for seed in range(500, 500 + {SEEDS}):
 """
 
 
-def decisions(hash_seed: str) -> bytes:
-    """Run all seeds in an interpreter of its own."""
-    environment = os.environ | {
-        "PYTHONHASHSEED": hash_seed,
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-    }
-    done = subprocess.run(  # noqa: S603 - our own program, by this very interpreter
-        [sys.executable, "-c", PROGRAM],
-        env=environment,
-        capture_output=True,
-        check=True,
-        timeout=200,
-    )
-    return done.stdout
-
-
 def test_many_worlds_decide_the_same_under_every_hash_seed() -> None:
-    logs = {decisions(hash_seed) for hash_seed in HASH_SEEDS}
-    assert len(logs) == 1
-    assert logs.pop().count(b"Grant(") > SEEDS
+    (log,) = outputs_under_hash_seeds("-c", PROGRAM, seeds=HASH_SEEDS)
+    assert log.count("Grant(") > SEEDS
 
 
 def test_a_reset_unloads_in_the_order_of_birth() -> None:

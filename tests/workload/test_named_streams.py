@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from modelmgr.workload.distributions import make_sampler, standard_gamma, standa
 from modelmgr.workload.exact_math import exp, log
 from modelmgr.workload.scenario import Distribution
 from modelmgr.workload.streams import exponential, open_stream
+from support.interpreters import outputs_under_hash_seeds
 
 _NAMES = st.lists(st.text(max_size=5) | st.integers(0, 99), max_size=4)
 _DISTRIBUTIONS = (
@@ -43,17 +42,7 @@ def test_a_stream_is_these_very_numbers() -> None:
 
 
 def test_the_hash_seed_changes_nothing() -> None:
-    outputs = {
-        subprocess.run(  # noqa: S603 - our own interpreter and program
-            [sys.executable, "-c", _PRINT_DRAWS],
-            env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
-            capture_output=True,
-            check=True,
-            text=True,
-        ).stdout
-        for seed in ("0", "1", "12345")
-    }
-    assert len(outputs) == 1
+    assert len(outputs_under_hash_seeds("-c", _PRINT_DRAWS)) == 1
 
 
 @given(_NAMES, _NAMES)

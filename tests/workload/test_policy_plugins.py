@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from modelmgr.simulation.simulate import simulate
 from modelmgr.units import GIB
 from modelmgr.workload.policy_plugins import find_policy, policy_names
 from modelmgr.workload.scenario_reader import parse_scenario
+from support.interpreters import run_python
 
 POLICY = """
 from modelmgr.scheduling.policies import Lru
@@ -143,11 +143,4 @@ def test_policies_that_nobody_asked_for_are_not_imported(package: Path) -> None:
         "assert 'newest' in policy_names(); find_policy('gdsf'); "
         "assert 'other_policies' not in sys.modules"
     )
-    done = subprocess.run(  # noqa: S603 - our own interpreter
-        [sys.executable, "-c", program],
-        env={"PYTHONPATH": str(package)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    assert run_python("-c", program, PYTHONPATH=str(package)) == ""

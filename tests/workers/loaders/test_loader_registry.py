@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from modelmgr.errors import UsageError
 from modelmgr.workers.loaders.registry import LOADER_NAMES, get_loader
+from support.interpreters import run_python
 
 
 @pytest.mark.parametrize("name", LOADER_NAMES)
@@ -28,7 +26,4 @@ def test_getting_all_loaders_imports_no_framework() -> None:
         "for name in LOADER_NAMES: get_loader(name)\n"
         "print([m for m in ('numpy', 'torch', 'transformers', 'onnxruntime') if m in sys.modules])"
     )
-    done = subprocess.run(  # noqa: S603 - our own interpreter and code
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "[]"
+    assert run_python("-c", code) == "[]\n"
