@@ -18,21 +18,7 @@ import pytest
 
 from modelmgr.errors import UsageError
 from modelmgr.records.atomic_files import write_atomically
-
-_NOBODY = 65534
-
-
-@contextmanager
-def _without_privileges() -> Generator[None]:
-    """Root may write everywhere: be somebody else for a while."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(_NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
+from support.other_users import another_owner, without_privileges
 
 
 @contextmanager
@@ -73,13 +59,13 @@ def test_an_old_file_keeps_its_mode(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o604
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
 def test_an_old_file_keeps_its_owner(tmp_path: Path) -> None:
     path = tmp_path / "costs.json"
     path.write_bytes(b"old")
-    os.chown(path, _NOBODY, _NOBODY)
+    owner = another_owner()
+    os.chown(path, *owner)
     write_atomically(path, b"new")
-    assert (path.stat().st_uid, path.stat().st_gid) == (_NOBODY, _NOBODY)
+    assert (path.stat().st_uid, path.stat().st_gid) == owner
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
@@ -180,7 +166,7 @@ def test_a_folder_without_permission_is_named() -> None:
         path.write_bytes(b"old")
         folder.chmod(0o555)
         with (
-            _without_privileges(),
+            without_privileges(),
             pytest.raises(UsageError, match="Permission denied; choose a folder"),
         ):
             write_atomically(path, b"new")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import stat
 import sys
+import tempfile
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,53 @@ from modelmgr.runtime.service.places import (
     checked_path,
     default_socket_path,
 )
+from support.interpreters import run_python, start_python
+from support.other_users import NOBODY
 from support.parties import Party, wait_until
 from support.service_parties import Child, serving
 
-NOBODY = 65534
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+@pytest.fixture
+def other_uid(monkeypatch: pytest.MonkeyPatch) -> int:
+    """The user that a child becomes, who is not this process's.
+
+    Where only root could, it is this process that takes itself for another than it is.
+    """
+    if os.geteuid() == 0:
+        return NOBODY
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    return os.getuid()
+
+
+@pytest.fixture
+def open_folder() -> Generator[Path]:
+    """A folder for everybody. Another user could not even look into pytest's own."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
+
+
+_COMES = """
+import os, socket, sys
+os.setuid(int(sys.argv[1]))
+end = socket.socket(socket.AF_UNIX)
+end.connect(sys.argv[2])
+try:
+    end.sendall(b"hello")
+    print("cut off" if end.recv(100) == b"" else "answered")
+except (ConnectionResetError, BrokenPipeError):
+    print("cut off")
+"""
+_LISTENS = """
+import os, socket, sys
+os.setuid(int(sys.argv[1]))
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[2])
+listener.listen()
+print("listening", flush=True)
+end, _ = listener.accept()
+end.recv(1)
+"""
 
 
 def mode_of(path: Path) -> int:
@@ -126,71 +169,36 @@ def test_the_default_is_in_the_runtime_folder_or_in_one_of_ours(
         default_socket_path()
 
 
-@as_root
 def test_a_default_folder_of_somebody_else_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other_uid: int
 ) -> None:
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     ours = tmp_path / f"modelmgr-{os.geteuid()}"
     ours.mkdir(mode=0o700)
-    shutil.chown(ours, NOBODY)
+    os.chown(ours, other_uid, -1)
     with pytest.raises(UsageError, match="not a folder of this user"):
         default_socket_path()
 
 
-@as_root
 def test_another_user_is_cut_off_even_where_the_files_would_let_him_in(
-    tmp_path_factory: pytest.TempPathFactory,
+    open_folder: Path, other_uid: int
 ) -> None:
-    folder = tmp_path_factory.mktemp("open")
-    with serving(folder / "m.sock") as server:
-        for part in (server.path, folder, *folder.parents[:2]):
-            part.chmod(0o777)
-        ready, done = os.pipe()
-        child = os.fork()
-        if child == 0:  # pragma: no cover - another process
-            answer = b"failed"
-            try:
-                os.setuid(NOBODY)
-                end = socket.socket(socket.AF_UNIX)
-                end.connect(str(server.path))
-                end.sendall(b"hello")
-                answer = b"cut off" if end.recv(100) == b"" else b"answered"
-            except (ConnectionResetError, BrokenPipeError):
-                answer = b"cut off"
-            finally:
-                os.write(done, answer)
-                os._exit(0)
-        os.waitpid(child, 0)
-        os.close(done)
-        with os.fdopen(ready, "rb") as reader:
-            assert reader.read() == b"cut off"
+    with serving(open_folder / "m.sock") as server:
+        open_folder.chmod(0o777)
+        server.path.chmod(0o777)
+        said = run_python("-c", _COMES, str(other_uid), str(server.path))
+        assert said == "cut off\n"
         assert server.clients() == ()
 
 
-@as_root
-def test_a_client_refuses_a_server_of_another_user(tmp_path: Path) -> None:
-    path = tmp_path / "m.sock"
-    for part in (tmp_path, *tmp_path.parents[:2]):
-        part.chmod(0o777)
-    ready, done = os.pipe()
-    child = os.fork()
-    if child == 0:  # pragma: no cover - another process
-        os.setuid(NOBODY)
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(path))
-        listener.listen()
-        os.write(done, b"x")
-        end, _ = listener.accept()
-        end.recv(1)
-        os._exit(0)
-    os.read(ready, 1)
-    with pytest.raises(UsageError, match=f"user {NOBODY}"):
-        modelmgr.connect(path)
-    os.waitpid(child, 0)
-    os.close(ready)
-    os.close(done)
+def test_a_client_refuses_a_server_of_another_user(open_folder: Path, other_uid: int) -> None:
+    path = open_folder / "m.sock"
+    with start_python("-c", _LISTENS, str(other_uid), str(path)) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "listening\n"
+        with pytest.raises(UsageError, match=rf"user {other_uid}\b"):
+            modelmgr.connect(path)
 
 
 def test_connections_are_limited_in_number_and_the_others_unharmed(tmp_path: Path) -> None:

@@ -20,18 +20,19 @@ def run_python(*arguments: str | Path, **variables: str) -> str:
 
     What it wrote to stderr fails the test: a warning, an error that was swallowed.
     """
-    return _ended(_start(arguments, variables))
+    return _ended(start_python(*arguments, **variables))
 
 
 def outputs_under_hash_seeds(
     *arguments: str | Path, seeds: tuple[str, ...] = ("0", "1", "4242")
 ) -> set[str]:
     """Return the different outputs of a program under these hash seeds: one, if all is well."""
-    started = [_start(arguments, {"PYTHONHASHSEED": seed}) for seed in seeds]
+    started = [start_python(*arguments, PYTHONHASHSEED=seed) for seed in seeds]
     return {_ended(process) for process in started}
 
 
-def _start(arguments: tuple[str | Path, ...], variables: dict[str, str]) -> subprocess.Popen[str]:
+def start_python(*arguments: str | Path, **variables: str) -> subprocess.Popen[str]:
+    """Start ``python ARGUMENTS`` and return at once."""
     return subprocess.Popen(  # noqa: S603 - this interpreter and a program of the tests
         [sys.executable, *arguments],
         stdout=subprocess.PIPE,

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from modelmgr.errors import OutOfMemoryError
 from modelmgr.workers.launcher import WorkerLauncher
 from modelmgr.workload.model_spec import ModelSpec
+from support.interpreters import run_python
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
-pytest.importorskip("transformers")
 
 _MIB = 1024**2
 _SMALL_BERT = ModelSpec(
@@ -96,10 +93,7 @@ def test_the_owner_of_workers_imports_no_framework() -> None:
         "import sys; from modelmgr.workers.launcher import WorkerLauncher; "
         "print(sorted({'torch', 'transformers', 'onnxruntime', 'numpy'} & set(sys.modules)))"
     )
-    done = subprocess.run(  # noqa: S603 - this interpreter
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "[]"
+    assert run_python("-c", program) == "[]\n"
 
 
 def _status(pid: int) -> list[str]:
