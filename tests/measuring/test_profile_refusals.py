@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from modelmgr.errors import InputError, UsageError
-from modelmgr.measuring.profile import profile_models
+from modelmgr.measuring.profile import plan_models, profile_models
+from modelmgr.measuring.session import Session
 from modelmgr.measuring.settings import ProfileSettings
-from modelmgr.workload.model_list import parse_model_list
+from modelmgr.workload.model_list import ModelList, parse_model_list
 from modelmgr.workload.model_spec import ModelSpec
 from support.profile_observer import RecordingObserver
 
@@ -74,9 +75,6 @@ def test_a_run_that_is_stopped_before_its_first_model_says_that_nothing_was_writ
 
 
 BAD = {
-    "hub": "loader: transformers, model: nobody/no-such-model",
-    "architecture": "loader: transformers, architecture: brt",
-    "config": "loader: transformers, architecture: bert, config: {hidden_sise: 32}",
     "module": "loader: python, target: 'no_such_module.inside:load'",
     "submodule": "loader: python, target: 'json.no_such_part:load'",
     "callable": "loader: python, target: 'workers.worker_models:lode'",
@@ -85,26 +83,61 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("bad", BAD)
-def test_one_bad_model_refuses_the_list_with_its_place_and_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: str
-) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    (tmp_path / "garbage.onnx").write_bytes(b"this is no protobuf at all" * 9)
-    monkeypatch.chdir(tmp_path)
-    out = tmp_path / "costs.json"
+BAD_TO_TRANSFORMERS = (
+    "model: nobody/no-such-model",
+    "architecture: brt",
+    "architecture: bert, config: {hidden_sise: 32}",
+)
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The database of an earlier run over models of the same tags."""
+    out = tmp_path_factory.mktemp("earlier") / "costs.json"
     profile_models([stated("a"), stated("bad")], host(out), RecordingObserver())
-    before = out.read_bytes()
+    return out.read_bytes()
+
+
+def a_list_with(bad: str) -> ModelList:
+    """Return a list whose second model is wrong, in its fourth line."""
     text = f"""schema_version: 1
 models:
 - {{tag: a, loader: synthetic, options: {{resident: 5 MiB}}}}
-- {{tag: bad, {BAD[bad]}}}
+- {{tag: bad, {bad}}}
 """
-    models = parse_model_list(text, "list.yaml")
+    return parse_model_list(text, "list.yaml")
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_one_bad_model_refuses_the_list_with_its_place_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, earlier: bytes, bad: str
+) -> None:
+    (tmp_path / "garbage.onnx").write_bytes(b"this is no protobuf at all" * 9)
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "costs.json"
+    out.write_bytes(earlier)
+    models = a_list_with(BAD[bad])
     observer = RecordingObserver()
     with pytest.raises(InputError, match=r"^list\.yaml:4:9: ") as caught:
         profile_models(models.models, host(out), observer, places=models.places)
     assert "bad" in str(caught.value) or "nopkg" in str(caught.value)
     assert observer.steps == {}
-    assert out.read_bytes() == before
+    assert out.read_bytes() == earlier
     assert {path.name for path in tmp_path.iterdir()} == {"costs.json", "garbage.onnx"}
+
+
+@pytest.mark.torch
+def test_what_a_framework_refuses_is_refused_by_a_run_before_it_measures_with_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One process with the framework answers for all of them: importing it takes seconds.
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    observer = RecordingObserver()
+    with Session(host(tmp_path / "costs.json"), observer) as session:
+        for bad in BAD_TO_TRANSFORMERS:
+            models = a_list_with(f"loader: transformers, {bad}")
+            plans = plan_models(models.models, host(tmp_path / "costs.json"), models.places)
+            with pytest.raises(InputError, match=r"^list\.yaml:4:9: .*bad"):
+                session.check_each(plans, models.places)
+    assert observer.steps == {}
+    assert list(tmp_path.iterdir()) == []
