@@ -84,13 +84,23 @@ def test_a_victim_is_chosen_by_what_its_return_would_cost() -> None:
 
 @pytest.mark.parametrize("min_copies", [1, 0], ids=["floor", "no floor"])
 def test_min_model_copies_is_a_floor_against_one_more_copy_of_another(min_copies: int) -> None:
+    _evicts_for_one_more_copy_unless(kept=bool(min_copies), min_model_copies=min_copies)
+
+
+@pytest.mark.parametrize("cooldown_s", [3600.0, 0.0], ids=["warm", "cold"])
+def test_the_cooldown_is_a_floor_against_one_more_copy_of_another(cooldown_s: float) -> None:
+    _evicts_for_one_more_copy_unless(
+        kept=bool(cooldown_s), min_model_copies=0, eviction_cooldown_seconds=cooldown_s
+    )
+
+
+def _evicts_for_one_more_copy_unless(*, kept: bool, **floor: Any) -> None:
     device = FakeDevice()
-    costs = {"a": 4000.0, "b": 4000.0}
-    with manager_of(device, costs=costs, min_model_copies=min_copies) as manager:
+    with manager_of(device, costs={"a": 4000.0, "b": 4000.0}, **floor) as manager:
         last = serve_once(manager, "a", loader_of(device, 4000.0))
         held = manager.acquire_model("b", loader_of(device, 4000.0))
         second = Party(lambda: manager.acquire_model("b", loader_of(device, 4000.0)))
-        if min_copies:
+        if kept:
             wait_for_queue(manager, 1)
             assert not last.closed
             assert not second.done
@@ -99,31 +109,6 @@ def test_min_model_copies_is_a_floor_against_one_more_copy_of_another(min_copies
         else:
             assert second.result() is not held
             assert last.closed
-            manager.release_model("b", held)
-        manager.release_model("b", second.result())
-
-
-@pytest.mark.parametrize("cooldown_s", [3600.0, 0.0], ids=["warm", "cold"])
-def test_the_cooldown_is_a_floor_against_one_more_copy_of_another(cooldown_s: float) -> None:
-    device = FakeDevice()
-    with manager_of(
-        device,
-        costs={"a": 4000.0, "b": 4000.0},
-        min_model_copies=0,
-        eviction_cooldown_seconds=cooldown_s,
-    ) as manager:
-        used = serve_once(manager, "a", loader_of(device, 4000.0))
-        held = manager.acquire_model("b", loader_of(device, 4000.0))
-        second = Party(lambda: manager.acquire_model("b", loader_of(device, 4000.0)))
-        if cooldown_s:
-            wait_for_queue(manager, 1)
-            assert not used.closed
-            assert not second.done
-            manager.release_model("b", held)
-            assert second.result() is held
-        else:
-            assert second.result() is not held
-            assert used.closed
             manager.release_model("b", held)
         manager.release_model("b", second.result())
 

@@ -15,31 +15,18 @@ from modelmgr.records import codec
 from modelmgr.records.codec import decode_costs, encode_costs, load_costs, save_costs
 from modelmgr.records.costs import (
     CostDatabase,
-    DeviceInfo,
     Eviction,
     EvictionCandidate,
-    MachineInfo,
     ModelCost,
     ShapeCost,
-    ToolInfo,
 )
 from modelmgr.records.measured import MeasuredBytes, MeasuredDuration
 from support.record_strategies import DATABASES
+from support.some_database import database_of
 
 
 def _database(**models: ModelCost) -> CostDatabase:
-    return CostDatabase(
-        created_at="2026-01-01T00:00:00Z",
-        tool=ToolInfo(name="modelmgr", version="0.1.0"),
-        machine=MachineInfo(
-            os="Linux",
-            cpu=None,
-            python="3.11",
-            packages={"torch": "2.13"},
-            device=DeviceInfo(kind="host", name=None, total_bytes=2**34),
-        ),
-        models=models,
-    )
+    return database_of(models)
 
 
 _MEASURED = MeasuredBytes(value=440, evidence="exact", interval_95=(430, 450), samples=(430, 450))

@@ -8,29 +8,16 @@ import io
 from modelmgr.records.costs import (
     CostDatabase,
     CostError,
-    DeviceInfo,
-    MachineInfo,
     ModelCost,
     ShapeCost,
-    ToolInfo,
 )
 from modelmgr.records.measured import MeasuredBytes
 from modelmgr.reporting import export_csv
+from support.some_database import database_of
 
 
 def _database(**models: ModelCost) -> CostDatabase:
-    return CostDatabase(
-        created_at="2026-01-02T03:04:05Z",
-        tool=ToolInfo(name="modelmgr", version="0"),
-        machine=MachineInfo(
-            os="Linux",
-            cpu=None,
-            python="3.11",
-            packages={},
-            device=DeviceInfo(kind="host", name=None, total_bytes=None),
-        ),
-        models=models,
-    )
+    return database_of(models)
 
 
 def _rows(database: CostDatabase) -> list[dict[str, str]]:

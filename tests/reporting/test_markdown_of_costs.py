@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from modelmgr.records.costs import (
     CostDatabase,
     CostError,
     DeviceInfo,
     Ledger,
-    MachineInfo,
     ModelCost,
-    ToolInfo,
 )
 from modelmgr.records.measured import MeasuredBytes
 from modelmgr.reporting import export_markdown
 from modelmgr.units import MIB
+from support.some_database import HOST, database_of
+
+_GPU_MACHINE = msgspec.structs.replace(
+    HOST,
+    cpu="A CPU",
+    device=DeviceInfo(kind="cuda", name="A GPU", total_bytes=1024 * MIB, driver="550"),
+)
 
 
 def _database(models: dict[str, ModelCost]) -> CostDatabase:
-    return CostDatabase(
-        created_at="2026-01-02T03:04:05Z",
-        tool=ToolInfo(name="modelmgr", version="9.9"),
-        machine=MachineInfo(
-            os="Linux",
-            cpu="A CPU",
-            python="3.11",
-            packages={"torch": "2.13"},
-            device=DeviceInfo(kind="cuda", name="A GPU", total_bytes=1024 * MIB, driver="550"),
-        ),
-        models=models,
-    )
+    return database_of(models, _GPU_MACHINE)
 
 
 def _cells(line: str) -> list[str]:
@@ -77,4 +73,4 @@ def test_a_tag_or_message_full_of_markup_stays_in_its_cell() -> None:
 def test_the_machine_that_was_measured_is_named() -> None:
     text = export_markdown(_database({}))
 
-    assert "modelmgr 9.9 at 2026-01-02T03:04:05Z on device A GPU (1.0 GiB), driver 550" in text
+    assert "modelmgr 0.1.0 at 2026-01-02T03:04:05Z on device A GPU (1.0 GiB), driver 550" in text

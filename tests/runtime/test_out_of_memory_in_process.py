@@ -35,21 +35,26 @@ _ERRORS: tuple[BaseException, ...] = (
 )
 
 
-@pytest.mark.parametrize("error", _ERRORS, ids=lambda error: type(error).__name__)
-def test_a_load_that_ran_out_of_memory_is_told_to_the_scheduler_as_that(
-    error: BaseException, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told: list[bool] = []
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each load that failed was told to the scheduler as out of memory."""
+    heard: list[bool] = []
     load_failed = Scheduler.load_failed
 
     def listen(
         self: Scheduler, copy: int, now_ns: int, message: str, *, out_of_memory: bool = False
     ) -> list[Action]:
-        told.append(out_of_memory)
+        heard.append(out_of_memory)
         return load_failed(self, copy, now_ns, message, out_of_memory=out_of_memory)
 
     monkeypatch.setattr(Scheduler, "load_failed", listen)
+    return heard
 
+
+@pytest.mark.parametrize("error", _ERRORS, ids=lambda error: type(error).__name__)
+def test_a_load_that_ran_out_of_memory_is_told_to_the_scheduler_as_that(
+    error: BaseException, told: list[bool]
+) -> None:
     def load() -> NoReturn:
         raise error
 
@@ -65,19 +70,8 @@ def test_a_load_that_ran_out_of_memory_is_told_to_the_scheduler_as_that(
 
 
 def test_a_cause_that_ran_out_of_memory_counts_and_another_error_does_not(
-    monkeypatch: pytest.MonkeyPatch,
+    told: list[bool],
 ) -> None:
-    told: list[bool] = []
-    load_failed = Scheduler.load_failed
-
-    def listen(
-        self: Scheduler, copy: int, now_ns: int, message: str, *, out_of_memory: bool = False
-    ) -> list[Action]:
-        told.append(out_of_memory)
-        return load_failed(self, copy, now_ns, message, out_of_memory=out_of_memory)
-
-    monkeypatch.setattr(Scheduler, "load_failed", listen)
-
     def wrapped() -> NoReturn:
         cause = RuntimeError("DefaultCPUAllocator: can't allocate memory")
         raise ValueError("the model could not be built") from cause

@@ -25,20 +25,8 @@ from modelmgr.simulation.slo import read_goal
 from modelmgr.simulation.sweep import SweepPlan, SweepTask, plan_sweep, run_row, sweep, with_options
 from modelmgr.workload.scenario_reader import parse_scenario
 from modelmgr.workload.swept_keys import ImpossibleValueError, ScenarioTemplate, read_swept_key
-from support.sweep_work import die_on_the_second, raise_on_the_second
+from support.sweep_work import SCENARIO, die_on_the_second, raise_on_the_second
 
-SCENARIO = """
-schema_version: 1
-name: small
-devices:
-  - {name: gpu0, memory: 4 GiB, slack: 0%}
-models:
-  - {tag: bert, cost: &cost {resident: 1 GiB, peak: 1.5 GiB, load: 2 s, service: 35 ms}}
-  - {tag: gpt2, cost: *cost}
-  - {tag: t5, cost: *cost}
-workload:
-  - {mix: {bert: 3, gpt2: 1, t5: 1}, arrivals: {pattern: poisson, rate: 2/s}, duration: 60 s}
-"""
 MEMORY = "devices.gpu0.memory=1GiB,2GiB,4GiB,8GiB"
 POLICY = "manager.policy=lru,queue-value"
 

@@ -15,13 +15,9 @@ from jsonschema import Draft202012Validator
 from modelmgr.errors import InputError
 from modelmgr.records.codec import save_costs
 from modelmgr.records.costs import (
-    CostDatabase,
     CostError,
-    DeviceInfo,
-    MachineInfo,
     ModelCost,
     ShapeCost,
-    ToolInfo,
 )
 from modelmgr.records.measured import MeasuredBytes, MeasuredDuration
 from modelmgr.units import GIB, MIB, NS_PER_S
@@ -36,6 +32,7 @@ from modelmgr.workload.scenario import (
 )
 from modelmgr.workload.scenario_reader import parse_scenario, read_scenario
 from modelmgr.workload.schema import json_schema
+from support.some_database import database_of
 
 _SHIPPED = sorted(
     path
@@ -272,21 +269,12 @@ def _database(path: Path) -> None:
         shapes=(shape(1, 10, 20), shape(4, 40)),
     )
     save_costs(
-        CostDatabase(
-            created_at="2026-01-01T00:00:00Z",
-            tool=ToolInfo(name="modelmgr", version="1"),
-            machine=MachineInfo(
-                os="Linux",
-                cpu=None,
-                python="3.11",
-                packages={},
-                device=DeviceInfo(kind="host", name=None, total_bytes=None),
-            ),
-            models={
+        database_of(
+            {
                 "bert": bert,
                 "broken": ModelCost(error=CostError(kind="WorkerDiedError", message="it died")),
                 "untimed": ModelCost(initial_estimate_bytes=MIB),
-            },
+            }
         ),
         path,
     )
