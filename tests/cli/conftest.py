@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 from modelmgr.records.costs import CostDatabase
 from support.command_line import Program, make_database
+from support.warm_program import WarmProgram
+
+
+@pytest.fixture(scope="session")
+def warm() -> Generator[WarmProgram]:
+    """The program, imported once for all calls."""
+    program = WarmProgram()
+    yield program
+    program.close()
 
 
 @pytest.fixture
-def modelmgr(tmp_path: Path) -> Program:
+def modelmgr(tmp_path: Path, warm: WarmProgram) -> Program:
     """Return the program, run in an empty folder."""
+    return Program(tmp_path, warm)
+
+
+@pytest.fixture
+def started_modelmgr(tmp_path: Path) -> Program:
+    """Return the same, started anew for each call: for what the start itself decides."""
     return Program(tmp_path)
 
 

@@ -137,8 +137,5 @@ def test_what_makes_no_sense_is_refused(
     modelmgr: Program, costs: str, arguments: list[str], message: str
 ) -> None:
     device = [] if "--device" in arguments or "--slack" in arguments else ["--device", "g=9GiB"]
-    finished = modelmgr("plan", costs, *arguments, *device)
 
-    assert finished.returncode == 2
-    assert message in finished.stderr
-    assert finished.stdout == ""
+    assert message in modelmgr.refused("plan", costs, *arguments, *device)

@@ -13,7 +13,7 @@ from modelmgr import errors
 from modelmgr_cli.diagnostics import explain, outcome_of_failures
 from modelmgr_cli.outcome import Outcome
 from modelmgr_cli.terminal import Terminal, printable, take_shared_flags
-from support.command_line import COMMAND, Program, clean_environment
+from support.command_line import Program, clean_environment
 
 _COMMANDS = ("profile", "estimate", "costs", "doctor", "init", "schema")
 _HEAVY = ("rich", "msgspec", "yaml", "numpy", "psutil", "pydantic", "scipy", "torch")
@@ -47,8 +47,10 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize("command", _COMMANDS)
-def test_every_command_explains_itself_with_examples(modelmgr: Program, command: str) -> None:
-    finished = modelmgr(command, "--help")
+def test_every_command_explains_itself_with_examples(
+    started_modelmgr: Program, command: str
+) -> None:
+    finished = started_modelmgr(command, "--help")
 
     assert finished.returncode == 0, finished.stderr
     assert f"\n  modelmgr {command}" in finished.stdout  # an example keeps its line
@@ -62,11 +64,7 @@ def test_the_version_is_printed(modelmgr: Program) -> None:
 
 
 def test_no_command_is_wrong_usage_and_shows_the_help_on_stderr(modelmgr: Program) -> None:
-    finished = modelmgr()
-
-    assert finished.returncode == 2
-    assert finished.stdout == ""
-    assert finished.stderr.startswith("Usage: modelmgr")
+    assert modelmgr.refused().startswith("Usage: modelmgr")
 
 
 @pytest.mark.parametrize(
@@ -83,11 +81,8 @@ def test_no_command_is_wrong_usage_and_shows_the_help_on_stderr(modelmgr: Progra
 def test_wrong_usage_is_one_message_with_the_nearest_name(
     modelmgr: Program, arguments: list[str], message: str
 ) -> None:
-    finished = modelmgr(*arguments)
+    first, hint = modelmgr.refused(*arguments).splitlines()
 
-    assert finished.returncode == 2
-    assert finished.stdout == ""
-    first, hint = finished.stderr.splitlines()
     assert first.startswith(message)
     assert hint.strip().startswith("Try 'modelmgr")
 
@@ -102,47 +97,30 @@ def test_a_flag_that_every_command_has_may_stand_anywhere() -> None:
 def test_a_traceback_is_shown_only_for_debug(modelmgr: Program) -> None:
     modelmgr("init")
 
-    assert "Traceback" not in modelmgr("init").stderr
+    modelmgr.refused("init")
     debugged = modelmgr("init", "--debug")
     assert "Traceback" in debugged.stderr
     assert debugged.returncode == 2
 
 
-def test_a_closed_stdout_is_no_error_of_ours(tmp_path: Path) -> None:
+def test_a_closed_stdout_is_no_error_of_ours(modelmgr: Program) -> None:
     # GIVEN a reader that goes away before anything is written
     reading, writing = os.pipe()
     os.close(reading)
 
     # WHEN the program writes
     with os.fdopen(writing, "w") as pipe:
-        finished = subprocess.run(  # noqa: S603  # our own program
-            [*COMMAND, "schema", "costs"],
-            stdout=pipe,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-            cwd=tmp_path,
-            env=clean_environment(),
-        )
+        ended = modelmgr.into(pipe, "schema", "costs")
 
     # THEN it ends as if it had been read
-    assert (finished.returncode, finished.stderr) == (0, "")
+    assert ended == (0, "")
 
 
-def test_a_full_disk_behind_stdout_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_behind_stdout_is_told(modelmgr: Program) -> None:
     with Path("/dev/full").open("w") as full:
-        finished = subprocess.run(  # noqa: S603  # our own program
-            [*COMMAND, "schema", "costs"],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-            cwd=tmp_path,
-            env=clean_environment(),
-        )
+        ended = modelmgr.into(full, "schema", "costs")
 
-    assert finished.returncode == 2
-    assert finished.stderr == "error: stdout: No space left on device\n"
+    assert ended == (2, "error: stdout: No space left on device\n")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import signal
-import subprocess
 from pathlib import Path
 
 import psutil
@@ -12,7 +11,7 @@ import pytest
 
 from modelmgr.records.costs import CostDatabase
 from modelmgr.records.result import Result
-from support.command_line import COMMAND, Program, clean_environment
+from support.command_line import Program
 
 SCENARIO = """
 schema_version: 1
@@ -77,24 +76,15 @@ def test_bad_usage_gets_one_message(
     modelmgr: Program, scenario: str, arguments: tuple[str, ...], status: int, message: str
 ) -> None:
     assert scenario == "small.yaml"
-    finished = modelmgr("run", *arguments)
-    assert message in finished.stderr
-    assert finished.returncode == status
-    assert "Traceback" not in finished.stderr
-    assert not finished.stdout
+    assert message in modelmgr.refused("run", *arguments, status=status)
 
 
-def test_ctrl_c_keeps_what_there_is_and_leaves_no_process(scenario: str, tmp_path: Path) -> None:
+def test_ctrl_c_keeps_what_there_is_and_leaves_no_process(
+    modelmgr: Program, scenario: str, tmp_path: Path
+) -> None:
     path = tmp_path / scenario
     path.write_text(path.read_text("utf-8").replace("1500 ms", "1 h"), "utf-8")
-    with subprocess.Popen(  # noqa: S603 - our own program
-        [*COMMAND, "run", scenario, "--out", "r.json", "--log", "d.jsonl"],
-        cwd=tmp_path,
-        env=clean_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with modelmgr.start("run", scenario, "--out", "r.json", "--log", "d.jsonl") as process:
         us = psutil.Process(process.pid)
         workers: list[psutil.Process] = []
         while len(workers) < 3:  # the forkserver and two models

@@ -9,13 +9,12 @@ import json
 import os
 import pty
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from modelmgr.records.result import Result
-from support.command_line import COMMAND, Program, clean_environment
+from support.command_line import Program
 
 SCENARIO = """
 schema_version: 1
@@ -108,25 +107,19 @@ def test_bad_usage_gets_one_message(
     modelmgr: Program, scenario: str, arguments: tuple[str, ...], message: str
 ) -> None:
     assert scenario == "small.yaml"
-    finished = modelmgr("simulate", *arguments)
-    assert finished.returncode == 2
-    assert message in finished.stderr
-    assert "Traceback" not in finished.stderr
-    assert not finished.stdout
+    assert message in modelmgr.refused("simulate", *arguments)
 
 
 def test_a_bar_is_shown_on_a_terminal_and_ctrl_c_keeps_what_there_is(
-    scenario: str, tmp_path: Path
+    modelmgr: Program, scenario: str, tmp_path: Path
 ) -> None:
     path = tmp_path / scenario
     path.write_text(path.read_text("utf-8").replace("rate: 5/s", "rate: 20/s"), "utf-8")
     path.write_text(path.read_text("utf-8").replace("duration: 60 s", "duration: 300 d"), "utf-8")
     ours, theirs = pty.openpty()
-    with subprocess.Popen(  # noqa: S603 - our own program
-        [*COMMAND, "simulate", scenario, "--out", "r.json"],
-        cwd=tmp_path,
-        env=clean_environment(TERM="xterm", COLUMNS="120"),
-        stdout=subprocess.PIPE,
+    with modelmgr.start(
+        *("simulate", scenario, "--out", "r.json"),
+        environment={"TERM": "xterm", "COLUMNS": "120"},
         stderr=theirs,
     ) as process:
         os.close(theirs)
@@ -137,7 +130,7 @@ def test_a_bar_is_shown_on_a_terminal_and_ctrl_c_keeps_what_there_is(
         while chunk := _rest(ours):
             shown += chunk
         assert process.stdout is not None
-        table = process.stdout.read().decode()
+        table = process.stdout.read()
     os.close(ours)
 
     assert process.returncode == 130

@@ -6,27 +6,15 @@ import csv
 import io
 import json
 import signal
-import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from modelmgr.records.sweep import Sweep
-from support.command_line import COMMAND, Program, clean_environment
+from support.command_line import Program
+from support.sweep_work import SCENARIO
 
-SCENARIO = """
-schema_version: 1
-name: small
-devices:
-  - {name: gpu0, memory: 4 GiB, slack: 0%}
-models:
-  - {tag: bert, cost: &cost {resident: 1 GiB, peak: 1.5 GiB, load: 2 s, service: 35 ms}}
-  - {tag: gpt2, cost: *cost}
-  - {tag: t5, cost: *cost}
-workload:
-  - {mix: {bert: 3, gpt2: 1, t5: 1}, arrivals: {pattern: poisson, rate: 2/s}, duration: 60 s}
-"""
 MEMORY = "devices.gpu0.memory=2GiB..6GiB:2GiB"
 
 
@@ -66,8 +54,9 @@ def test_the_json_does_not_depend_on_the_number_of_processes(
             *("simulate", scenario, "--sweep", MEMORY, "--bound", "--json", "--jobs", jobs)
         ).stdout
 
-    assert run("1") == run("3")
-    assert json.loads(run("1"))["kind"] == "modelmgr.sweep"
+    by_one, by_three = run("1"), run("3")
+    assert by_one == by_three
+    assert json.loads(by_one)["kind"] == "modelmgr.sweep"
 
 
 def test_a_goal_that_no_size_meets_fails_the_gate_and_names_the_closest(
@@ -79,19 +68,14 @@ def test_a_goal_that_no_size_meets_fails_the_gate_and_names_the_closest(
     assert "The closest is " in finished.stdout
 
 
-def test_ctrl_c_ends_every_process_and_keeps_what_is_done(scenario: str, tmp_path: Path) -> None:
+def test_ctrl_c_ends_every_process_and_keeps_what_is_done(
+    modelmgr: Program, scenario: str, tmp_path: Path
+) -> None:
     # The second value takes days of processor time; the first, a moment.
-    with subprocess.Popen(  # noqa: S603 - our own program
-        [
-            *(*COMMAND, "simulate", scenario, "--out", "s.json", "--jobs", "1", "--verbose"),
-            *("--sweep", "workload.0.duration=10 s,9000 d"),
-        ],
-        cwd=tmp_path,
-        env=clean_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
+    with modelmgr.start(
+        *("simulate", scenario, "--out", "s.json", "--jobs", "1", "--verbose"),
+        *("--sweep", "workload.0.duration=10 s,9000 d"),
+        own_session=True,
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
@@ -131,26 +115,21 @@ def test_ctrl_c_ends_every_process_and_keeps_what_is_done(scenario: str, tmp_pat
 def test_bad_usage_of_a_sweep_gets_one_message(
     modelmgr: Program, scenario: str, arguments: tuple[str, ...], message: str
 ) -> None:
-    finished = modelmgr("simulate", scenario, *arguments)
-    assert finished.returncode == 2
-    assert message in finished.stderr
-    assert "Traceback" not in finished.stderr
-    assert not finished.stdout
+    assert message in modelmgr.refused("simulate", scenario, *arguments)
 
 
 def test_what_is_not_installed_is_said_before_anything_is_computed(
     modelmgr: Program, scenario: str, tmp_path: Path
 ) -> None:
     if find_spec("ray") is None:
-        finished = modelmgr("simulate", scenario, "--sweep", "seed=1", "--ray", "auto")
-        assert finished.returncode == 2
-        assert "pip install 'modelmgr[ray]'" in finished.stderr
-    finished = modelmgr("simulate", scenario, "--sweep", MEMORY, "--plot", "page.html")
+        said = modelmgr.refused("simulate", scenario, "--sweep", "seed=1", "--ray", "auto")
+        assert "pip install 'modelmgr[ray]'" in said
+    plotted = ("simulate", scenario, "--sweep", MEMORY, "--plot", "page.html")
     if find_spec("plotly") is None:
-        assert finished.returncode == 2
-        assert "pip install 'modelmgr[plots]'" in finished.stderr
+        assert "pip install 'modelmgr[plots]'" in modelmgr.refused(*plotted)
         assert not (tmp_path / "page.html").exists()
     else:
+        assert modelmgr(*plotted).returncode == 0
         page = (tmp_path / "page.html").read_text("utf-8")
         assert "time of loads" in page
         assert 'src="http' not in page  # it needs no network

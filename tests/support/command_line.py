@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
@@ -25,11 +26,15 @@ from modelmgr.records.costs import (
 )
 from modelmgr.records.measured import MeasuredBytes, MeasuredDuration
 from modelmgr.units import MIB
+from support.warm_program import WarmProgram
 
 Finished = subprocess.CompletedProcess[str]
 
 # A test's own environment must not colour or widen what the program writes.
 _LEFT_OUT = {"NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "TERM", "PYTHONWARNINGS"}
+# What only a process that starts reads: the interpreter, the linker.
+_READ_AT_START = ("PYTHON", "LD_")
+PATIENCE_S = 60.0
 COMMAND = (sys.executable, "-m", "modelmgr_cli.app")
 
 
@@ -40,24 +45,73 @@ def clean_environment(**more: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """The program, called in a folder of its own: ``modelmgr("init", "--force")``."""
+    """The program, called in a folder of its own: ``modelmgr("init", "--force")``.
+
+    Attributes:
+        folder: where it runs.
+        warm: forks what it runs; without, an interpreter is started for each call.
+    """
 
     folder: Path
+    warm: WarmProgram | None = None
 
     def __call__(
-        self, *arguments: str, environment: Mapping[str, str] | None = None, timeout_s: float = 300
+        self,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        timeout_s: float = 300,
     ) -> Finished:
         """Run it to its end and return what it wrote."""
-        return subprocess.run(  # noqa: S603  # our own program
+        changed = environment or {}
+        if self.warm is not None and not any(name.startswith(_READ_AT_START) for name in changed):
+            return self.warm.run(
+                arguments,
+                folder=self.folder,
+                environment=clean_environment(**changed),
+                timeout_s=timeout_s,
+            )
+        with self.start(*arguments, environment=changed) as process:
+            try:
+                written = process.communicate(timeout=timeout_s)
+            except BaseException:
+                process.kill()
+                raise
+        return Finished(process.args, process.returncode, *written)
+
+    def refused(
+        self, *arguments: str, status: int = 2, environment: Mapping[str, str] | None = None
+    ) -> str:
+        """Run what is bad input and return what is said about it: no result, no traceback."""
+        finished = self(*arguments, environment=environment)
+        assert (finished.returncode, finished.stdout) == (status, ""), finished.stderr
+        assert "Traceback" not in finished.stderr
+        return finished.stderr
+
+    def start(
+        self,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        stdout: IO[str] | int = subprocess.PIPE,
+        stderr: IO[str] | int = subprocess.PIPE,
+        own_session: bool = False,
+    ) -> subprocess.Popen[str]:
+        """Start it anew and return at once."""
+        return subprocess.Popen(  # noqa: S603  # our own program
             [*COMMAND, *arguments],
-            capture_output=True,
+            stdout=stdout,
+            stderr=stderr,
             text=True,
             encoding="utf-8",
-            check=False,
             cwd=self.folder,
             env=clean_environment(**(environment or {})),
-            timeout=timeout_s,
+            start_new_session=own_session,
         )
+
+    def into(self, stdout: IO[str], *arguments: str) -> tuple[int, str]:
+        """Run it with this stdout; return its exit status and what it told on stderr."""
+        with self.start(*arguments, stdout=stdout) as process:
+            _, told = process.communicate(timeout=PATIENCE_S)
+        return process.returncode, told
 
 
 def _bytes(mib: float, *, evidence: str = "exact", spread: float = 0.002) -> MeasuredBytes:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import select
 import signal
-import subprocess
 from pathlib import Path
 from typing import Self
 
-from modelmgr.records.costs import CostDatabase, DeviceInfo, MachineInfo, ModelCost, ToolInfo
+from modelmgr.records.costs import ModelCost
 from modelmgr.units import MIB
-from support.command_line import COMMAND, clean_environment
+from support.command_line import Program
+from support.some_database import database_of
 
 PATIENCE_S = 60.0
 
@@ -28,17 +28,8 @@ def write_inputs(folder: Path, **needed_mib: int) -> None:
     """Write ``models.yaml`` and ``costs.json``: bert, gpt2 and t5 need so much, or 100 MiB."""
     (folder / "models.yaml").write_text(MODELS, "utf-8")
     needed = {"bert": 100, "gpt2": 100, "t5": 100, **needed_mib}
-    CostDatabase(
-        created_at="2026-01-02T03:04:05Z",
-        tool=ToolInfo(name="modelmgr", version="0.1.0"),
-        machine=MachineInfo(
-            os="Linux",
-            cpu=None,
-            python="3.11",
-            packages={},
-            device=DeviceInfo(kind="host", name="host", total_bytes=None),
-        ),
-        models={tag: ModelCost(initial_estimate_bytes=size * MIB) for tag, size in needed.items()},
+    database_of(
+        {tag: ModelCost(initial_estimate_bytes=size * MIB) for tag, size in needed.items()}
     ).save(folder / "costs.json")
 
 
@@ -56,12 +47,8 @@ class ServedProgram:
     ) -> None:
         self.socket = folder / "s"
         self.said: list[str] = []
-        self.process = subprocess.Popen(  # noqa: S603 - our own program
-            [*COMMAND, "serve", "models.yaml", "--socket", "s", *arguments],
-            cwd=folder,
-            env=clean_environment(**(environment or {})),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+        self.process = Program(folder).start(
+            *("serve", "models.yaml", "--socket", "s", *arguments), environment=environment
         )
         try:
             self.wait_for("listening at ")
