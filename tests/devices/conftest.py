@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from support.fake_nvml import FakeNvml, compile_library
-from support.nvml_probe import NvmlProbe
-
-Probe = Callable[..., NvmlProbe]
+from support.nvml_probe import NvmlProbe, StartProbe
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +24,7 @@ def machine(tmp_path: Path, nvml_library: Path) -> FakeNvml:
 
 
 @pytest.fixture
-def probe(machine: FakeNvml) -> Iterator[Probe]:
+def probe(machine: FakeNvml) -> Iterator[StartProbe]:
     """Start a process that reads the machine; keyword arguments are environment variables."""
     with ExitStack() as stack:
 

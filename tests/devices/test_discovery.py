@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from modelmgr.devices.discovery import open_reader
@@ -11,12 +9,10 @@ from modelmgr.devices.host_available import total_host_bytes
 from modelmgr.errors import UsageError
 from modelmgr.units import GIB
 from support.fake_nvml import FakeNvml
-from support.nvml_probe import NvmlProbe, ProbeError
-
-Probe = Callable[..., NvmlProbe]
+from support.nvml_probe import ProbeError, StartProbe
 
 
-def test_auto_is_the_first_gpu_where_there_is_one(machine: FakeNvml, probe: Probe) -> None:
+def test_auto_is_the_first_gpu_where_there_is_one(machine: FakeNvml, probe: StartProbe) -> None:
     machine.add_gpu()
     machine.add_gpu()
     process = probe()
@@ -26,14 +22,14 @@ def test_auto_is_the_first_gpu_where_there_is_one(machine: FakeNvml, probe: Prob
     assert process.ask("open", name="host")["name"] == "host"
 
 
-def test_auto_is_the_host_where_there_is_no_gpu(probe: Probe) -> None:
+def test_auto_is_the_host_where_there_is_no_gpu(probe: StartProbe) -> None:
     process = probe()
     assert process.ask("open", name="auto")["kind"] == "host"
     assert process.ask("monitor")["kind"] == "host"
     assert process.ask("monitors") == ["host"]
 
 
-def test_every_gpu_and_instance_is_discovered(machine: FakeNvml, probe: Probe) -> None:
+def test_every_gpu_and_instance_is_discovered(machine: FakeNvml, probe: StartProbe) -> None:
     machine.add_gpu()
     machine.mig(machine.add_gpu())
     names = [device["name"] for device in probe().ask("discover")]
@@ -42,7 +38,7 @@ def test_every_gpu_and_instance_is_discovered(machine: FakeNvml, probe: Probe) -
 
 @pytest.mark.parametrize("name", ["cuda:2", "cuda:0/mig:0", "gpu0", "", "CUDA:0"])
 def test_an_unknown_device_is_answered_with_the_known_ones(
-    machine: FakeNvml, probe: Probe, name: str
+    machine: FakeNvml, probe: StartProbe, name: str
 ) -> None:
     machine.add_gpu()
     machine.add_gpu()
@@ -50,19 +46,21 @@ def test_an_unknown_device_is_answered_with_the_known_ones(
         probe().ask("open", name=name)
 
 
-def test_without_a_gpu_cuda_is_an_unknown_device(probe: Probe) -> None:
+def test_without_a_gpu_cuda_is_an_unknown_device(probe: StartProbe) -> None:
     with pytest.raises(ProbeError, match=r"no device 'cuda' here; there are: host, "):
         probe().ask("open", name="cuda")
 
 
-def test_a_budget_leaves_a_gpu_its_size_and_limits_its_use(machine: FakeNvml, probe: Probe) -> None:
+def test_a_budget_leaves_a_gpu_its_size_and_limits_its_use(
+    machine: FakeNvml, probe: StartProbe
+) -> None:
     machine.add_gpu(total=24 * GIB)
     [device] = probe().ask("discover", budget_bytes=6 * GIB)
     assert device["total_bytes"] == 24 * GIB
     assert device["limit_bytes"] == pytest.approx(6 * GIB, abs=1024)
 
 
-def test_a_budget_beyond_the_gpu_is_refused(machine: FakeNvml, probe: Probe) -> None:
+def test_a_budget_beyond_the_gpu_is_refused(machine: FakeNvml, probe: StartProbe) -> None:
     machine.add_gpu(total=24 * GIB)
     with pytest.raises(ProbeError, match=r"UsageError: .*32\.0 GiB is more than cuda:0 has"):
         probe().ask("discover", budget_bytes=32 * GIB)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +11,20 @@ import pytest
 from modelmgr.devices.nvml import NvmlReader
 from modelmgr.errors import UsageError
 from modelmgr.records.devices import DeviceDescription
+from modelmgr.units import GIB, MIB
 from support.fake_nvml import (
     EVERY_TIME,
     NOT_SUPPORTED,
-    TIMEOUT,
-    UNKNOWN,
     FakeNvml,
     compile_library,
 )
 from support.memory_child import MemoryChild
-from support.nvml_probe import NvmlProbe, ProbeError
+from support.nvml_probe import NvmlProbe, ProbeError, StartProbe
 
-GIB = 1024**3
-MIB = 1024**2
 LIB_RM_VERSION_MISMATCH = 18
-NO_PERMISSION = 4
-
-Probe = Callable[..., NvmlProbe]
 
 
-def test_one_gpu_is_described_and_read(machine: FakeNvml, probe: Probe) -> None:
+def test_one_gpu_is_described_and_read(machine: FakeNvml, probe: StartProbe) -> None:
     machine.add_gpu(total=24 * GIB, used=3 * GIB, name="Fake RTX 4090", uuid="GPU-abc")
     process = probe()
     [device] = process.ask("devices")
@@ -49,7 +42,7 @@ def test_one_gpu_is_described_and_read(machine: FakeNvml, probe: Probe) -> None:
     assert reading == {"used_bytes": 3 * GIB, "total_bytes": 24 * GIB, "processes": {}}
 
 
-def test_a_reading_is_never_cached(machine: FakeNvml, probe: Probe) -> None:
+def test_a_reading_is_never_cached(machine: FakeNvml, probe: StartProbe) -> None:
     gpu = machine.add_gpu(used=GIB)
     process = probe()
     assert process.ask("read")["used_bytes"] == GIB
@@ -57,7 +50,7 @@ def test_a_reading_is_never_cached(machine: FakeNvml, probe: Probe) -> None:
     assert process.ask("read")["used_bytes"] == 5 * GIB
 
 
-def test_two_gpus_are_two_devices(machine: FakeNvml, probe: Probe) -> None:
+def test_two_gpus_are_two_devices(machine: FakeNvml, probe: StartProbe) -> None:
     machine.add_gpu(used=1 * GIB)
     machine.add_gpu(total=80 * GIB, used=2 * GIB)
     process = probe()
@@ -80,115 +73,14 @@ def test_what_the_driver_reserves_is_used_whatever_its_version(
 
 
 def test_version_2_that_is_not_supported_falls_back_to_version_1(
-    machine: FakeNvml, probe: Probe
+    machine: FakeNvml, probe: StartProbe
 ) -> None:
     machine.add_gpu(used=GIB, reserved=MIB)
     machine.fail("nvmlDeviceGetMemoryInfo_v2", NOT_SUPPORTED, EVERY_TIME)
     assert probe().ask("read")["used_bytes"] == GIB + MIB
 
 
-def test_a_query_that_fails_once_is_an_error_and_the_next_is_fine(
-    machine: FakeNvml, probe: Probe
-) -> None:
-    machine.add_gpu(used=GIB)
-    process = probe()
-    process.ask("read")
-    machine.fail("nvmlDeviceGetMemoryInfo", UNKNOWN)
-    with pytest.raises(ProbeError, match=r"ReadingError: device 'cuda:0': .* \(NVML error 999\)"):
-        process.ask("read")
-    assert process.ask("read")["used_bytes"] == GIB
-
-
-def test_a_list_of_processes_that_fails_is_an_error_too(machine: FakeNvml, probe: Probe) -> None:
-    machine.add_gpu(used=GIB)
-    process = probe()
-    process.ask("read")
-    machine.fail("nvmlDeviceGetGraphicsRunningProcesses", TIMEOUT)
-    with pytest.raises(ProbeError, match=r"ReadingError: .*Timeout"):
-        process.ask("read")
-    assert process.ask("read")["processes"] == {}
-
-
-@pytest.mark.parametrize("code", [NOT_SUPPORTED, NO_PERMISSION])
-def test_processes_that_are_not_told_are_unknown(
-    machine: FakeNvml, probe: Probe, code: int
-) -> None:
-    machine.add_gpu(used=GIB)
-    machine.fail("nvmlDeviceGetComputeRunningProcesses", code, EVERY_TIME)
-    machine.fail("nvmlDeviceGetGraphicsRunningProcesses", code, EVERY_TIME)
-    reading = probe().ask("read")
-    assert (reading["used_bytes"], reading["processes"]) == (GIB, None)
-
-
-def test_a_driver_that_goes_away_and_comes_back_is_read_again(
-    machine: FakeNvml, probe: Probe
-) -> None:
-    machine.add_gpu(used=GIB)
-    process = probe()
-    process.ask("read")
-    machine.unload_driver()
-    for _ in range(2):
-        with pytest.raises(ProbeError, match=r"DeviceLostError: .*the driver is not loaded"):
-            process.ask("read")
-    assert process.ask("devices") == []
-    machine.load_driver()
-    assert process.ask("devices") != []
-    assert process.ask("read")["used_bytes"] == GIB
-
-
-def test_a_driver_that_restarted_unnoticed_costs_one_reading(
-    machine: FakeNvml, probe: Probe
-) -> None:
-    machine.add_gpu(used=GIB)
-    process = probe()
-    process.ask("read")
-    machine.load_driver()  # what was initialised before is void
-    with pytest.raises(ProbeError, match="DeviceLostError"):
-        process.ask("read")
-    assert process.ask("read")["used_bytes"] == GIB
-
-
-def test_a_lost_gpu_is_lost_and_the_other_goes_on(machine: FakeNvml, probe: Probe) -> None:
-    machine.add_gpu(used=1 * GIB)
-    second = machine.add_gpu(used=2 * GIB)
-    process = probe()
-    process.ask("read", name="cuda:1")
-    machine.lose(second)
-    with pytest.raises(ProbeError, match=r"DeviceLostError: device 'cuda:1': .*GPU is lost"):
-        process.ask("read", name="cuda:1")
-    assert process.ask("read", name="cuda:0")["used_bytes"] == 1 * GIB
-    machine.find(second)
-    assert process.ask("read", name="cuda:1")["used_bytes"] == 2 * GIB
-
-
-def test_a_lost_gpu_keeps_its_number_and_is_named_in_the_status(
-    machine: FakeNvml, probe: Probe
-) -> None:
-    first = machine.add_gpu()
-    machine.add_gpu(used=GIB)
-    machine.lose(first)
-    process = probe()
-    assert [device["name"] for device in process.ask("devices")] == ["cuda:1"]
-    assert process.ask("read", name="cuda:1")["used_bytes"] == GIB
-    status = process.ask("status")
-    assert status["available"]
-    [problem] = status["problems"]
-    assert problem.startswith("GPU 0: ")
-    assert "lost" in problem
-
-
-def test_a_failing_list_is_an_error_and_never_a_machine_without_gpus(
-    machine: FakeNvml, probe: Probe
-) -> None:
-    machine.add_gpu()
-    machine.fail("nvmlDeviceGetCount", UNKNOWN)
-    process = probe()
-    with pytest.raises(ProbeError, match="ReadingError: the list of devices"):
-        process.ask("devices")
-    assert len(process.ask("devices")) == 1
-
-
-def test_mig_instances_are_devices_of_their_own(machine: FakeNvml, probe: Probe) -> None:
+def test_mig_instances_are_devices_of_their_own(machine: FakeNvml, probe: StartProbe) -> None:
     machine.add_gpu(used=GIB)
     gpu = machine.add_gpu(total=40 * GIB, used=9 * GIB)
     machine.mig(gpu, total=5 * GIB, used=1 * GIB)
@@ -202,7 +94,7 @@ def test_mig_instances_are_devices_of_their_own(machine: FakeNvml, probe: Probe)
 
 
 def test_a_gpu_in_mig_mode_with_no_instance_is_named_in_the_status(
-    machine: FakeNvml, probe: Probe
+    machine: FakeNvml, probe: StartProbe
 ) -> None:
     gpu = machine.add_gpu()
     instance = machine.mig(gpu)
@@ -216,7 +108,7 @@ def test_a_gpu_in_mig_mode_with_no_instance_is_named_in_the_status(
 
 @pytest.mark.parametrize("error_code", [NOT_SUPPORTED, 0], ids=["not-supported", "total-0"])
 def test_unified_memory_is_read_from_the_host_and_never_of_size_zero(
-    machine: FakeNvml, probe: Probe, error_code: int
+    machine: FakeNvml, probe: StartProbe, error_code: int
 ) -> None:
     gpu = machine.add_gpu()
     machine.set_unified(gpu, error_code=error_code)
@@ -233,7 +125,7 @@ def test_unified_memory_is_read_from_the_host_and_never_of_size_zero(
 
 
 def test_a_device_whose_figures_vanish_is_an_error_and_never_zero(
-    machine: FakeNvml, probe: Probe
+    machine: FakeNvml, probe: StartProbe
 ) -> None:
     gpu = machine.add_gpu(used=GIB)
     process = probe()
@@ -243,7 +135,7 @@ def test_a_device_whose_figures_vanish_is_an_error_and_never_zero(
         process.ask("read")
 
 
-def test_more_used_than_there_is_makes_no_sense(machine: FakeNvml, probe: Probe) -> None:
+def test_more_used_than_there_is_makes_no_sense(machine: FakeNvml, probe: StartProbe) -> None:
     gpu = machine.add_gpu(total=GIB, used=0)
     process = probe()
     process.ask("read")
@@ -252,7 +144,7 @@ def test_more_used_than_there_is_makes_no_sense(machine: FakeNvml, probe: Probe)
         process.ask("read")
 
 
-def test_a_process_in_both_lists_counts_once(machine: FakeNvml, probe: Probe) -> None:
+def test_a_process_in_both_lists_counts_once(machine: FakeNvml, probe: StartProbe) -> None:
     gpu = machine.add_gpu(used=3 * GIB)
     own = os.getpid()
     machine.set_processes(gpu, {own: 2 * GIB}, graphics={own: 2 * GIB, os.getppid(): GIB})
@@ -261,7 +153,7 @@ def test_a_process_in_both_lists_counts_once(machine: FakeNvml, probe: Probe) ->
 
 
 def test_a_process_whose_bytes_are_not_available_is_left_out(
-    machine: FakeNvml, probe: Probe
+    machine: FakeNvml, probe: StartProbe
 ) -> None:
     gpu = machine.add_gpu(used=3 * GIB)
     process = probe()
@@ -272,7 +164,7 @@ def test_a_process_whose_bytes_are_not_available_is_left_out(
 
 
 def test_process_ids_of_another_namespace_make_all_of_them_unknown(
-    machine: FakeNvml, probe: Probe
+    machine: FakeNvml, probe: StartProbe
 ) -> None:
     gpu = machine.add_gpu(used=3 * GIB)
     beyond_any_process_id = 2**22 + 17
@@ -282,7 +174,7 @@ def test_process_ids_of_another_namespace_make_all_of_them_unknown(
 
 
 def test_a_worker_that_ended_and_is_still_listed_causes_no_doubt(
-    machine: FakeNvml, probe: Probe
+    machine: FakeNvml, probe: StartProbe
 ) -> None:
     gpu = machine.add_gpu(used=3 * GIB)
     process = probe()
@@ -296,7 +188,7 @@ def test_a_worker_that_ended_and_is_still_listed_causes_no_doubt(
     assert process.ask("read")["processes"] is None
 
 
-def test_what_a_worker_takes_is_gone_when_it_is(machine: FakeNvml, probe: Probe) -> None:
+def test_what_a_worker_takes_is_gone_when_it_is(machine: FakeNvml, probe: StartProbe) -> None:
     gpu = machine.add_gpu(used=GIB)
     process = probe()
     with MemoryChild() as worker:
@@ -328,7 +220,7 @@ def test_without_a_library_there_is_no_device_and_the_status_says_why(tmp_path: 
 
 
 def test_a_driver_that_was_updated_under_us_says_what_to_do(
-    machine: FakeNvml, probe: Probe
+    machine: FakeNvml, probe: StartProbe
 ) -> None:
     machine.add_gpu()
     machine.unload_driver(LIB_RM_VERSION_MISMATCH)
@@ -337,7 +229,9 @@ def test_a_driver_that_was_updated_under_us_says_what_to_do(
     assert "restart" in process.ask("status")["reason"]
 
 
-def test_only_visible_devices_are_listed_in_their_order(machine: FakeNvml, probe: Probe) -> None:
+def test_only_visible_devices_are_listed_in_their_order(
+    machine: FakeNvml, probe: StartProbe
+) -> None:
     for number in range(3):
         machine.add_gpu(used=number * GIB, uuid=f"GPU-{number}aaa")
     process = probe(CUDA_VISIBLE_DEVICES="2,GPU-0")
@@ -347,7 +241,7 @@ def test_only_visible_devices_are_listed_in_their_order(machine: FakeNvml, probe
 
 
 def test_the_first_good_reading_after_a_fork_is_the_childs_own(
-    machine: FakeNvml, probe: Probe
+    machine: FakeNvml, probe: StartProbe
 ) -> None:
     machine.add_gpu(used=GIB)
     process = probe()
@@ -357,7 +251,7 @@ def test_the_first_good_reading_after_a_fork_is_the_childs_own(
 
 
 def test_a_closed_reader_reads_no_more_and_leaves_the_others_alone(
-    machine: FakeNvml, probe: Probe
+    machine: FakeNvml, probe: StartProbe
 ) -> None:
     machine.add_gpu(used=1 * GIB)
     machine.add_gpu(used=2 * GIB)
@@ -372,7 +266,7 @@ def test_a_closed_reader_reads_no_more_and_leaves_the_others_alone(
 
 
 def test_threads_that_find_the_driver_restarted_all_come_to_read_again(
-    machine: FakeNvml, probe: Probe
+    machine: FakeNvml, probe: StartProbe
 ) -> None:
     names = ["cuda:0", "cuda:1", "cuda:2", "cuda:3"]
     for _ in names:
@@ -394,7 +288,7 @@ def test_a_device_that_is_not_nvmls_is_refused() -> None:
         NvmlReader(host)
 
 
-def test_the_monitor_watches_the_gpu_it_was_told(machine: FakeNvml, probe: Probe) -> None:
+def test_the_monitor_watches_the_gpu_it_was_told(machine: FakeNvml, probe: StartProbe) -> None:
     machine.add_gpu()
     gpu = machine.add_gpu(total=8 * GIB, used=2 * GIB)
     process = probe()
@@ -410,7 +304,7 @@ def test_the_monitor_watches_the_gpu_it_was_told(machine: FakeNvml, probe: Probe
 
 
 def test_the_monitors_last_good_figure_stands_while_readings_fail(
-    machine: FakeNvml, probe: Probe
+    machine: FakeNvml, probe: StartProbe
 ) -> None:
     machine.add_gpu(total=8 * GIB, used=2 * GIB)
     process = probe()

@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
@@ -75,6 +75,10 @@ class NvmlProbe:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+StartProbe = Callable[..., NvmlProbe]
+"""Starts the process; keyword arguments are environment variables."""
 
 
 class _Probe:
