@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Generator
+
+import pytest
+
+from support.warm_program import WarmProgram
 
 
 def pytest_configure() -> None:
@@ -16,3 +21,11 @@ def pytest_configure() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="session")
+def warm() -> Generator[WarmProgram]:
+    """The program, imported once for all calls."""
+    program = WarmProgram()
+    yield program
+    program.close()

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 from modelmgr.records.costs import CostDatabase
 from support.command_line import Program, make_database
+from support.profile_lists import ONE_MODEL
 from support.warm_program import WarmProgram
-
-
-@pytest.fixture(scope="session")
-def warm() -> Generator[WarmProgram]:
-    """The program, imported once for all calls."""
-    program = WarmProgram()
-    yield program
-    program.close()
 
 
 @pytest.fixture
@@ -36,3 +28,11 @@ def started_modelmgr(tmp_path: Path) -> Program:
 def database() -> CostDatabase:
     """Return a database of three measured models and one that failed."""
     return make_database()
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """A list of one small synthetic model."""
+    path = tmp_path / "models.yaml"
+    path.write_text(ONE_MODEL)
+    return path

@@ -4,42 +4,36 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from modelmgr.records.codec import decode_costs, load_costs
 from modelmgr.units import MIB
-from modelmgr_cli.app import main
 from support.command_line import Program
+from support.profile_lists import ON_HOST, ONE_MODEL
 
-_LIST = """\
-schema_version: 1
-defaults: {repeats: 1}
-models:
-  - tag: small
-    loader: synthetic
-    options: {resident: 24 MiB, activation: 4 MiB, load: 10 ms, service: 2 ms}
-    input: {batch_size: [1, 2]}
-"""
 _LARGE = """\
   - tag: large
     loader: synthetic
     options: {resident: 900 MiB}
 """
+
+
 _BROKEN = """\
   - tag: broken
     loader: python
     target: nothing_of_this_name.models:load
 """
+
+
 _RAISES = """\
   - tag: broken
     loader: python
     target: hostile:load
 """
+
+
 _HOSTILE = """\
 def fail(**_):
     raise ValueError("the weights are:\\n  of another model")
@@ -47,32 +41,11 @@ def load():
     fail()
 load.estimate = fail
 """
-_ON_HOST = ("--device", "host", "--budget", "500 MiB")
-
-
-def _profile_until(told: str, modelmgr: Program, *arguments: str) -> subprocess.Popen[str]:
-    """Start a profile in a session of its own and return it once a load step was told."""
-    process = modelmgr.start(
-        "profile", "models.yaml", *_ON_HOST, "--verbose", *arguments, own_session=True
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if told in line and "load" in line:
-            break
-    return process
-
-
-@pytest.fixture
-def models(tmp_path: Path) -> Path:
-    """A list of one small synthetic model."""
-    path = tmp_path / "models.yaml"
-    path.write_text(_LIST)
-    return path
 
 
 @pytest.mark.usefixtures("models")
 def test_profile_writes_a_database_and_shows_it(modelmgr: Program, tmp_path: Path) -> None:
-    finished = modelmgr("profile", "models.yaml", *_ON_HOST)
+    finished = modelmgr("profile", "models.yaml", *ON_HOST)
 
     assert finished.returncode == 0, finished.stderr
     small = load_costs(tmp_path / "costs.json").models["small"]
@@ -90,7 +63,7 @@ def test_a_table_that_cannot_be_shown_does_not_hide_that_the_file_was_written(
     modelmgr: Program, tmp_path: Path
 ) -> None:
     with Path("/dev/full").open("w") as full:
-        status, told = modelmgr.into(full, "profile", "models.yaml", *_ON_HOST)
+        status, told = modelmgr.into(full, "profile", "models.yaml", *ON_HOST)
 
     assert status == 2
     assert told.endswith("costs written to costs.json\nerror: stdout: No space left on device\n")
@@ -103,7 +76,7 @@ def test_profile_as_json_prints_the_file_and_exports_beside_it(
 ) -> None:
     exports = ("--export", "csv", "--export", "markdown=report.md")
     finished = modelmgr(
-        "profile", "models.yaml", *_ON_HOST, "--json", "--quiet", "--out", "c.json", *exports
+        "profile", "models.yaml", *ON_HOST, "--json", "--quiet", "--out", "c.json", *exports
     )
 
     assert finished.returncode == 0, finished.stderr
@@ -120,10 +93,10 @@ def test_why_a_model_failed_is_told_once_on_stderr(
 ) -> None:
     # It was told on both streams by profile, and on stdout alone by estimate.
     reason = "of another model"
-    models.write_text(_LIST + _RAISES)
+    models.write_text(ONE_MODEL + _RAISES)
     (tmp_path / "hostile.py").write_text(_HOSTILE)
 
-    finished = modelmgr(command, "models.yaml", *_ON_HOST, *flags)
+    finished = modelmgr(command, "models.yaml", *ON_HOST, *flags)
 
     assert finished.returncode != 0
     assert finished.stderr.count(reason) == 1, finished.stderr
@@ -134,9 +107,9 @@ def test_why_a_model_failed_is_told_once_on_stderr(
 def test_a_model_that_cannot_fit_ends_with_3_and_the_others_are_measured(
     modelmgr: Program, models: Path, tmp_path: Path
 ) -> None:
-    models.write_text(_LIST + _LARGE)
+    models.write_text(ONE_MODEL + _LARGE)
 
-    finished = modelmgr("profile", "models.yaml", *_ON_HOST)
+    finished = modelmgr("profile", "models.yaml", *ON_HOST)
 
     assert finished.returncode == 3
     assert "1 model was not measured:" in finished.stdout
@@ -149,9 +122,9 @@ def test_a_model_that_cannot_fit_ends_with_3_and_the_others_are_measured(
 def test_a_target_that_does_not_import_is_refused_in_one_message(
     modelmgr: Program, models: Path, tmp_path: Path
 ) -> None:
-    models.write_text(_LIST + _BROKEN)
+    models.write_text(ONE_MODEL + _BROKEN)
 
-    said = modelmgr.refused("profile", "models.yaml", *_ON_HOST)
+    said = modelmgr.refused("profile", "models.yaml", *ON_HOST)
 
     assert said.startswith("error: ")
     assert said.count("nothing_of_this_name.models") == 1
@@ -192,113 +165,13 @@ def test_bad_input_is_refused_before_anything_is_measured(
 def test_a_broken_list_is_refused_with_its_line(
     modelmgr: Program, models: Path, tmp_path: Path
 ) -> None:
-    models.write_text(_LIST.replace("loader: synthetic", "loder: synthetic"))
+    models.write_text(ONE_MODEL.replace("loader: synthetic", "loder: synthetic"))
 
     said = modelmgr.refused("profile", "models.yaml")
 
     assert said.startswith("error: models.yaml:")
     assert "loader" in said
     assert [path.name for path in tmp_path.iterdir()] == ["models.yaml"]
-
-
-def test_ctrl_c_ends_with_130_keeps_what_is_measured_and_resume_goes_on(
-    modelmgr: Program, models: Path, tmp_path: Path
-) -> None:
-    # GIVEN a run that is done with its first model and busy with its second
-    slow = _LIST.replace("    input", "    repeats: 1\n    input") + (
-        "  - tag: slow\n    loader: synthetic\n"
-        "    options: {resident: 8 MiB, load: 60 s}\n    input: {batch_size: [1]}\n"
-    )
-    models.write_text(slow)
-    process = _profile_until("slow: step", modelmgr)
-
-    # WHEN somebody presses Ctrl-C
-    os.killpg(process.pid, signal.SIGINT)
-    out, rest = process.communicate(timeout=60)
-
-    # THEN it says so, keeps the first model, and leaves no process behind
-    assert process.returncode == 130
-    assert "interrupted with 1 of 2 models not measured" in rest
-    assert "--resume" in rest
-    assert "small" in out
-    assert "Traceback" not in rest
-    assert load_costs(tmp_path / "costs.json").models["small"].error is None
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
-
-    # AND the same command with --resume measures only the rest
-    models.write_text(slow.replace("load: 60 s", "load: 1 ms"))
-    resumed = modelmgr("profile", "models.yaml", *_ON_HOST, "--resume")
-    assert resumed.returncode == 0, resumed.stderr
-    assert "measuring 1 model on host" in resumed.stderr
-    assert set(load_costs(tmp_path / "costs.json").models) == {"small", "slow"}
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_run_that_is_ended_before_its_first_model_says_that_nothing_was_written(
-    modelmgr: Program, models: Path, tmp_path: Path, number: signal.Signals
-) -> None:
-    # It used to say "costs written to k.json" and left no such file.
-    models.write_text(_LIST.replace("load: 10 ms", "load: 60 s"))
-    process = _profile_until("small: step", modelmgr, "--export", "csv")
-
-    os.killpg(process.pid, number)
-    out, rest = process.communicate(timeout=60)
-
-    assert process.returncode == 130
-    assert out == ""
-    assert "interrupted: nothing was measured, nothing was written" in " ".join(rest.split())
-    assert "written to" not in rest
-    assert [path.name for path in tmp_path.iterdir()] == ["models.yaml"]
-
-
-def test_an_interrupted_run_does_not_count_the_figures_of_an_earlier_one(
-    modelmgr: Program, models: Path, tmp_path: Path
-) -> None:
-    assert modelmgr("profile", "models.yaml", *_ON_HOST).returncode == 0
-    before = (tmp_path / "costs.json").read_bytes()
-    models.write_text(_LIST.replace("load: 10 ms", "load: 60 s"))
-    process = _profile_until("small: step", modelmgr)
-
-    os.killpg(process.pid, signal.SIGINT)
-    out, rest = process.communicate(timeout=60)
-
-    assert out == ""
-    assert "costs.json is as it was" in " ".join(rest.split())
-    assert (tmp_path / "costs.json").read_bytes() == before
-
-
-@pytest.mark.usefixtures("models")
-@pytest.mark.parametrize(
-    ("journaled", "words"),
-    [(True, "costs.json.journal keeps what was measured"), (False, "nothing was written")],
-)
-def test_a_second_ctrl_c_says_what_is_kept_and_how_to_go_on(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    journaled: bool,
-    words: str,
-) -> None:
-    # GIVEN a run that is ended in the middle of its ending
-    def ended_at_once(*_: object, **__: object) -> None:
-        if journaled:
-            Path("costs.json.journal").write_text("{}")
-        raise KeyboardInterrupt
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("modelmgr_cli.commands.profile.profile_models", ended_at_once)
-    monkeypatch.setattr("sys.argv", ["modelmgr", "profile", "models.yaml", *_ON_HOST])
-
-    # WHEN it ends
-    with pytest.raises(SystemExit) as ended:
-        main()
-
-    # THEN it says so
-    told = " ".join(capsys.readouterr().err.split())
-    assert ended.value.code == 130
-    assert words in told
-    assert ("--resume" in told) is journaled
 
 
 @pytest.mark.usefixtures("models")
@@ -317,10 +190,10 @@ def test_an_output_never_replaces_an_input_or_another_output(
     modelmgr: Program, tmp_path: Path, arguments: tuple[str, ...], other: str
 ) -> None:
     # `--export csv=models.yaml` used to overwrite the user's list.
-    said = modelmgr.refused("profile", "models.yaml", *_ON_HOST, *arguments)
+    said = modelmgr.refused("profile", "models.yaml", *ON_HOST, *arguments)
 
     assert f"is {other} too" in " ".join(said.split())
-    assert (tmp_path / "models.yaml").read_text() == _LIST
+    assert (tmp_path / "models.yaml").read_text() == ONE_MODEL
     assert [path.name for path in tmp_path.iterdir()] == ["models.yaml"]
 
 
@@ -328,9 +201,9 @@ def test_an_output_never_replaces_an_input_or_another_output(
 def test_a_link_to_the_list_is_the_list_too(modelmgr: Program, tmp_path: Path) -> None:
     (tmp_path / "linked.csv").symlink_to("models.yaml")
 
-    modelmgr.refused("profile", "models.yaml", *_ON_HOST, "--export", "csv=linked.csv")
+    modelmgr.refused("profile", "models.yaml", *ON_HOST, "--export", "csv=linked.csv")
 
-    assert (tmp_path / "models.yaml").read_text() == _LIST
+    assert (tmp_path / "models.yaml").read_text() == ONE_MODEL
 
 
 @pytest.mark.usefixtures("models")
@@ -338,10 +211,10 @@ def test_verify_says_that_a_fresh_database_holds_and_a_wrong_one_does_not(
     modelmgr: Program, tmp_path: Path
 ) -> None:
     # GIVEN a database of this machine
-    modelmgr("profile", "models.yaml", *_ON_HOST)
+    modelmgr("profile", "models.yaml", *ON_HOST)
 
     # WHEN it is verified
-    fresh = modelmgr("costs", "verify", "costs.json", "models.yaml", *_ON_HOST)
+    fresh = modelmgr("costs", "verify", "costs.json", "models.yaml", *ON_HOST)
 
     # THEN it holds
     assert fresh.returncode == 0, fresh.stderr
@@ -354,7 +227,7 @@ def test_verify_says_that_a_fresh_database_holds_and_a_wrong_one_does_not(
     for name in ("resident_bytes", "peak_bytes"):
         small[name] = {"value": 999 * MIB, "evidence": "exact"}
     (tmp_path / "costs.json").write_text(json.dumps(plain))
-    wrong = modelmgr("costs", "verify", "costs.json", "models.yaml", *_ON_HOST, "--json")
+    wrong = modelmgr("costs", "verify", "costs.json", "models.yaml", *ON_HOST, "--json")
     assert wrong.returncode == 1
     answer = json.loads(wrong.stdout)
     assert answer["holds"] is False
@@ -364,10 +237,10 @@ def test_verify_says_that_a_fresh_database_holds_and_a_wrong_one_does_not(
 def test_estimate_predicts_without_writing_anything(
     modelmgr: Program, models: Path, tmp_path: Path
 ) -> None:
-    models.write_text(_LIST + _LARGE)
+    models.write_text(ONE_MODEL + _LARGE)
 
-    shown = modelmgr("estimate", "models.yaml", *_ON_HOST)
-    plain = modelmgr("estimate", "models.yaml", *_ON_HOST, "--json", "--only", "small")
+    shown = modelmgr("estimate", "models.yaml", *ON_HOST)
+    plain = modelmgr("estimate", "models.yaml", *ON_HOST, "--json", "--only", "small")
 
     assert shown.returncode == 3  # the large one certainly does not fit
     row = next(line for line in shown.stdout.splitlines() if line.startswith("small")).split()
@@ -386,12 +259,12 @@ def test_estimate_predicts_without_writing_anything(
 def test_debug_shows_the_traceback_of_a_failing_models_own_process(
     modelmgr: Program, models: Path, tmp_path: Path, quiet: tuple[str, ...]
 ) -> None:
-    models.write_text(_LIST + _RAISES)
+    models.write_text(ONE_MODEL + _RAISES)
     (tmp_path / "hostile.py").write_text(
         "def load():\n    print('last words')\n    raise ValueError('upside \\x1b[31mdown')\n"
     )
-    plain = modelmgr("profile", "models.yaml", *_ON_HOST, "--out", "plain.json", *quiet)
-    debug = modelmgr("profile", "models.yaml", *_ON_HOST, "--debug", *quiet)
+    plain = modelmgr("profile", "models.yaml", *ON_HOST, "--out", "plain.json", *quiet)
+    debug = modelmgr("profile", "models.yaml", *ON_HOST, "--debug", *quiet)
 
     assert plain.returncode == debug.returncode == 2
     assert "Traceback" not in plain.stderr
@@ -406,9 +279,9 @@ def test_debug_shows_the_traceback_of_a_failing_models_own_process(
 def test_debug_shows_no_more_of_an_endless_traceback_than_a_person_reads(
     modelmgr: Program, models: Path, tmp_path: Path
 ) -> None:
-    models.write_text(_LIST + _RAISES)
+    models.write_text(ONE_MODEL + _RAISES)
     (tmp_path / "hostile.py").write_text("def load():\n    raise ValueError('x' * 5_000_000)\n")
-    debug = modelmgr("profile", "models.yaml", *_ON_HOST, "--debug")
+    debug = modelmgr("profile", "models.yaml", *ON_HOST, "--debug")
 
     assert "characters left out" in debug.stderr
     assert len(debug.stderr) < 200_000
