@@ -52,8 +52,10 @@ profile: $(STAMP)  ## Measure the quick-start models on this machine, print the 
 	@mkdir -p $(dir $(PROFILE_OUT))
 	$(BIN)/modelmgr profile $(MODELS) --device $(DEVICE) --out $(PROFILE_OUT) --resume
 
+# Side by side, a file in one process: what its tests share is started once.
+SIDE_BY_SIDE := -n logical --dist loadfile
 test: $(STAMP)  ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 lint: $(STAMP)  ## Check style, types (mypy and pyright, strict) and layering
 	$(BIN)/ruff check .
@@ -104,7 +106,9 @@ FLAGS_manager_against_original = $(if $(BEAM),--original $(BEAM),--out results/l
 # Forty minutes on two cores for the scheduler, five for the shared manager; both say so if interrupted.
 SEEDS   ?= 10000
 SECONDS ?= 300
+# Before them, forty times as many drawn examples as `make test` has, and others every time.
 soak: $(STAMP)  ## Throw every fault at the scheduler and the shared manager, for long
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m hypothesis --hypothesis-profile=thorough
 	$(BIN)/python results/soak/scheduler_soak.py --seeds $(SEEDS) --events 1000
 	$(BIN)/python results/soak/service_soak.py --seconds $(SECONDS)
 
@@ -121,7 +125,7 @@ wheel: $(STAMP)  ## Build the wheel and run the tests against it
 	$(PIP) --python $(TRIAL)/venv/bin/python install --no-deps --no-index dist/*.whl
 	@$(BIN)/python -c '$(PRINT_PACKAGES)' > "$$($(TRIAL)/venv/bin/python -c '$(PRINT_PACKAGES)')/shared.pth"
 	@cp -R .ci .github action.yml docs pyproject.toml Makefile README.md LICENSE scenarios results tests $(TRIAL)/tree
-	cd $(TRIAL)/tree && ../venv/bin/python -m pytest -o pythonpath=tests --ignore=tests/packaging/test_wheel_contents.py
+	cd $(TRIAL)/tree && ../venv/bin/python -m pytest $(SIDE_BY_SIDE) -o pythonpath=tests --ignore=tests/packaging/test_wheel_contents.py
 
 clean:  ## Remove .venv, caches and everything built
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

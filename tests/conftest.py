@@ -6,8 +6,15 @@ import signal
 from collections.abc import Generator
 
 import pytest
+from hypothesis import settings
 
 from support.warm_program import WarmProgram
+
+# `make test` draws the same examples every time, `make soak` others every time and many more.
+# Neither has a deadline: how long an example takes says how busy the machine is.
+settings.register_profile("quick", max_examples=50, deadline=None, derandomize=True)
+settings.register_profile("thorough", max_examples=2_000, deadline=None)
+settings.load_profile("quick")
 
 
 def pytest_configure() -> None:
