@@ -21,27 +21,11 @@ from modelmgr.measuring.profile import profile_models
 from modelmgr.measuring.settings import ProfileSettings
 from modelmgr.records.codec import load_costs
 from modelmgr.records.costs import ModelCost
-from support.processes import open_pidfds, still_running
+from support.processes import descendants, open_pidfds, still_running
 from support.profile_observer import RecordingObserver
 from support.profile_owner import models
 
 TESTS = Path(__file__).resolve().parents[1]
-
-
-def descendants(pid: int) -> set[int]:
-    """Return the process ids of a process's children, and theirs."""
-    parents: dict[int, int] = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            try:
-                fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            parents[int(folder.name)] = int(fields[1])
-    found: set[int] = set()
-    while new := {child for child, parent in parents.items() if parent in {pid, *found}} - found:
-        found |= new
-    return found
 
 
 class Measuring:

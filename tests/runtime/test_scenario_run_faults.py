@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import psutil
 import pytest
 
 from modelmgr.records.result import Result
@@ -17,6 +16,8 @@ from modelmgr.workload.scenario import (
 )
 from support.real_runs import small_model, small_run
 from support.small_scenarios import MS, constant, make_model
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 STEADY = Arrivals(pattern="constant", rate_per_s=10)
 
@@ -38,7 +39,6 @@ def run_with(
         faults=faults,
     )
     result = run_scenario(scenario).result
-    assert psutil.Process().children(recursive=True) == []
     requests = result.requests
     assert requests.total == 20 == requests.completed + requests.failed
     return result

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 _T = TypeVar("_T")
-PATIENCE_S = 20.0
+PATIENCE_S = 100.0
 
 
 class Party(Generic[_T]):

@@ -52,11 +52,23 @@ def descriptors() -> dict[str, str]:
 def children() -> set[int]:
     """Return the process ids of this process's children, zombies among them."""
     own = os.getpid()
+    return {pid for pid, parent in _parents().items() if parent == own}
+
+
+def descendants(pid: int) -> set[int]:
+    """Return the process ids of a process's children, and theirs."""
+    parents = _parents()
     found: set[int] = set()
+    while new := {child for child, parent in parents.items() if parent in {pid, *found}} - found:
+        found |= new
+    return found
+
+
+def _parents() -> dict[int, int]:
+    found: dict[int, int] = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # it ended meanwhile
                 fields = (folder / "stat").read_text().rpartition(")")[2].split()
-                if int(fields[1]) == own:
-                    found.add(int(folder.name))
+                found[int(folder.name)] = int(fields[1])
     return found
