@@ -6,9 +6,10 @@ Needs ``libcachesim`` (dependency group ``peers``). With no service time, loads 
 and one copy a model, the whole scheduler is a cache: under lru every request hits or misses exactly
 where libCacheSim's LRU does. Its GDSF (0.3.5) inserts first and then evicts whatever is worth
 least, at times the newcomer itself; a manager has to load what it serves, so there the two differ
-from the first such newcomer on, which is told. A trace gives the order of the requests alone; sizes are drawn
-by model, log-uniform from 1 to 20 GB, and the device holds a third of all of them.
-GDSF counts every miss as one: a load is believed to take the same for all models.
+from the first such newcomer on, which is told. A trace gives the order of
+the requests alone; sizes are drawn by model, log-uniform from 1 to 20 GB, and the device holds a
+third of all of them. GDSF counts every miss as one: a load is believed to take the same for all
+models.
 
 Recorded requests never go into this repository; each trace is told by its file's name.
 """
