@@ -158,7 +158,8 @@ def main() -> int:
     while found.runs < asked.runs:
         run = run_once(job, found.runs)
         found = report([*found.each, run])
-        write_atomically(asked.out, msgspec.json.format(msgspec.json.encode(found), indent=2))
+        text = msgspec.json.format(msgspec.json.encode(found), indent=2)
+        write_atomically(asked.out, text + b"\n")
         said = "FALSE ALARM" if run.failed else "passes"
         say(f"run {run.run} in {run.took_s} s: {said} {run.failing or ''}")
     say(f"{found.false_alarms} false alarms in {found.runs} runs")

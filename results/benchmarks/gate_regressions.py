@@ -312,7 +312,8 @@ def main() -> int:
         "regressions": [asdict(verdict) for verdict in verdicts],
     }
     if asked.out is not None:
-        write_atomically(asked.out, msgspec.json.format(msgspec.json.encode(result), indent=2))
+        text = msgspec.json.format(msgspec.json.encode(result), indent=2)
+        write_atomically(asked.out, text + b"\n")
     return 0 if control.status == 0 and good == len(verdicts) else 1
 
 
