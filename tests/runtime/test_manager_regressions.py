@@ -386,7 +386,9 @@ def test_an_interrupt_at_any_moment_leaves_the_lock_free() -> None:
     """One that came just when the lock was taken, or about to be freed, left it taken for ever."""
     device = FakeDevice()
     with ModelManager(device, costs={"m": 100.0}) as manager:
-        for number in range(1, 1000):
+        number, left = 0, 0
+        while left == 0:  # until it came too late
+            number += 1
             interrupt = _Interrupt(number)
             before = sys.getprofile()
             sys.setprofile(interrupt)
@@ -396,6 +398,5 @@ def test_an_interrupt_at_any_moment_leaves_the_lock_free() -> None:
             finally:
                 sys.setprofile(before)
             assert Party(manager.snapshot).result().copies == (), number
-            if interrupt.left > 0:
-                break
+            left = interrupt.left
         assert number > 20
