@@ -120,5 +120,13 @@ def test_readings_that_are_left_out_would_have_changed_no_decision(seed: int) ->
     assert some.result == every.result
 
 
+def test_a_dead_copy_that_is_unloaded_when_another_is_cleared_away_ends_once() -> None:
+    """Clearing one dead copy away made room for a plan that evicted the next one on the list."""
+    scenario = read_scenario(SCENARIOS / "ci-benchmark.yaml")
+    manager = replace(scenario.manager, policy="demand-tiers")
+    result = simulate(replace(scenario, seed=5, manager=manager), check=True).result
+    assert result.requests.total == sum(model.requests for model in result.models.values())
+
+
 def test_there_are_shipped_scenarios() -> None:
     assert len(SHIPPED) >= 8

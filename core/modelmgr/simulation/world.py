@@ -494,7 +494,8 @@ class World:
         """Tell of idle copies whose processes have died, as the driver's watch does."""
         for copy in [copy for copy in self.copies.values() if copy.dead and copy.loaded]:
             scheduled = self.scheduler.copies.get(copy.number)
-            if scheduled is not None and not scheduled.held and copy.number in self.copies:
+            # Clearing one away may have begun to unload the next, which then ends as unloads do.
+            if scheduled is not None and not scheduled.held and not copy.leaving:
                 self.clear_away(copy, now_ns)
 
     def disturbed(self) -> None:
