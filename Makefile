@@ -16,7 +16,7 @@ PRINT_PACKAGES := import sysconfig; print(sysconfig.get_path("purelib"))
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install profile test lint fmt ci-benchmark ci-baseline bench soak mutations wheel clean
+.PHONY: help install profile test lint fmt ci-benchmark ci-baseline bench soak mutations wheel compiled clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -126,6 +126,12 @@ wheel: $(STAMP)  ## Build the wheel and run the tests against it
 	@$(BIN)/python -c '$(PRINT_PACKAGES)' > "$$($(TRIAL)/venv/bin/python -c '$(PRINT_PACKAGES)')/shared.pth"
 	@cp -R .ci .github action.yml docs pyproject.toml Makefile README.md LICENSE scenarios results tests $(TRIAL)/tree
 	cd $(TRIAL)/tree && ../venv/bin/python -m pytest $(SIDE_BY_SIDE) -o pythonpath=tests --ignore=tests/packaging/test_wheel_contents.py
+
+# mypyc takes two minutes of processor time. MODELMGR_COMPILE=1 does the same for `pip install .`.
+compiled: $(STAMP)  ## Build the wheel with its hot rooms compiled: it must decide as plain Python does
+	@rm -rf $(TRIAL)-compiled
+	MODELMGR_COMPILE=1 $(BIN)/python -m hatchling build -t wheel -d $(TRIAL)-compiled
+	$(BIN)/python tests/support/compiled_decisions.py $(TRIAL)-compiled/*.whl
 
 clean:  ## Remove .venv, caches and everything built
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -16,9 +16,9 @@ processor time of one core; traffic is generated as it is asked for and is part 
 as well.
 
 For growth, 98 % of the requests go to half of the models and the others take turns in what room is
-left, so that the share of loads does not change with their number; and a closed loop keeps so many
-requests queued for 20 models that fit. The cost of a request is that of one more, from two runs of
-which one is twice as long: making models and users is no request's.
+left, so that the share of loads does not change with their number; and so many requests are queued
+at once for 20 models that fit, after which one comes for each that ends. The cost of a request is
+that of one more, from two runs of which one is twice as long: making models is no request's.
 
 The long runs' memory is the kernel's own peak (VmHWM, proc(5)); ``trace`` reads its requests from a
 file of so many rows that is written first.
@@ -27,6 +27,7 @@ file of so many rows that is written first.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import heapq
 import importlib
 import json
@@ -120,14 +121,17 @@ def many_models(count: int) -> Scenario:
 
 
 def long_queue(queued: int) -> Scenario:
-    """Return one in which so many requests are waiting all the time."""
-    arrivals = Arrivals(
-        pattern="closed",
-        concurrency=queued + 20,
-        think=Distribution(kind="constant", mean_ns=0),
-    )
-    # Constant times: a stream for every user and model would be what is measured.
-    return scenario([1.0] * 20, 21, arrivals, max_copies=1, service="constant")
+    """Return one in which so many requests are waiting all the time.
+
+    They come at once at the start; from then on one comes for each that ends.
+    """
+    one_each_20_ms = Arrivals(pattern="constant", rate_per_s=20 * 50.0)
+    at_once = Arrivals(pattern="constant", rate_per_s=(queued + 20) * 1_000.0)
+    what = scenario([1.0] * 20, 21, one_each_20_ms, max_copies=1, service="constant")
+    (steady,) = what.workload
+    assert isinstance(steady, MixPhase)  # noqa: S101 - as scenario() makes it
+    first = dataclasses.replace(steady, arrivals=at_once, duration_ns=MS, start_ns=0)
+    return dataclasses.replace(what, workload=(first, dataclasses.replace(steady, start_ns=MS)))
 
 
 def simpy_queue(requests: int) -> None:

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from modelmgr.scheduling.native import is_compiled
+from modelmgr.simulation import engine
+
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -32,3 +35,7 @@ def test_without_a_compiler_the_wheel_is_plain_python_and_the_build_says_so(tmp_
         names = archive.namelist()
     assert "modelmgr/scheduling/scheduler.py" in names
     assert not [name for name in names if name.endswith(".so")]
+
+
+def test_what_runs_here_is_plain_python_or_says_that_it_is_not() -> None:
+    assert is_compiled() == (not engine.__file__.endswith(".py"))

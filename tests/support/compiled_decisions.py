@@ -24,11 +24,11 @@ def simulate_all(scenarios: Path) -> None:
     import dataclasses  # noqa: PLC0415 - in the process that has the wheel on its path
 
     from modelmgr.records.result_codec import encode_result  # noqa: PLC0415
-    from modelmgr.scheduling import scheduler  # noqa: PLC0415
+    from modelmgr.scheduling.native import is_compiled  # noqa: PLC0415
     from modelmgr.simulation.simulate import simulate  # noqa: PLC0415
     from modelmgr.workload.scenario_reader import read_scenario  # noqa: PLC0415
 
-    sys.stdout.write(f"{'plain' if scheduler.__file__.endswith('.py') else 'compiled'}\n")
+    sys.stdout.write(f"{'compiled' if is_compiled() else 'plain'}\n")
     for name in (*NAMES, "isolation-cold-start", "worker-faults"):
         scenario = read_scenario(scenarios / f"{name}.yaml", purpose="simulate")
         for policy in POLICIES:

@@ -195,6 +195,7 @@ class TicketQueue:
         "_by_num",
         "_head_keys",
         "_heads",
+        "_kept",
         "_keys",
         "_lines",
         "_max_bypass",
@@ -207,6 +208,8 @@ class TicketQueue:
         self._by_num: dict[int, Ticket] = {}
         self.tickets: Mapping[int, Ticket] = self._by_num
         self._lines: dict[str, _Line] = {}
+        # Those of models for which nobody waits, for the next who does: a line is seven lists.
+        self._kept: dict[str, _Line] = {}
         self._keys: list[_Key] = []
         self._urgent: list[int] = []
         self._head_keys: list[_Key] = []
@@ -230,7 +233,9 @@ class TicketQueue:
         self._by_num[num] = ticket
         line = self._lines.get(ticket.tag)
         if line is None:
-            line = self._lines[ticket.tag] = _Line()
+            kept = self._kept
+            line = kept.pop(ticket.tag) if ticket.tag in kept else _Line()
+            self._lines[ticket.tag] = line
         if ticket.passed_over >= self._max_bypass or ticket.exclusive:
             ticket.urgent = True
         if ticket.urgent:
@@ -262,10 +267,12 @@ class TicketQueue:
         else:
             self._freeze(ticket, line)
         line.keys.pop(bisect_left(line.keys, key))
-        if not line.keys:
-            del self._lines[tag]
         self._keys.pop(bisect_left(self._keys, key))
         self._show(line)
+        if not line.keys:
+            line.passed.clear()
+            line.hits = 0
+            self._kept[tag] = self._lines.pop(tag)
 
     def make_urgent(self, ticket: Ticket) -> None:
         """Let nobody be served before this ticket any more."""

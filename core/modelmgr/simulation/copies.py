@@ -108,7 +108,9 @@ class VirtualCopy:
         number: the scheduler's.
         model: whose copy.
         device: where.
-        taken_bytes: what it holds of the device now.
+        taken_bytes: what it holds of the device now, but for its job.
+        running: its job holds what running adds.
+        busy_ns: how long jobs did so, before.
         lease: under which somebody has it, 0 where nobody does.
         job: the request that it serves.
         granted_ns: since when.
@@ -126,6 +128,7 @@ class VirtualCopy:
     """
 
     __slots__ = (
+        "busy_ns",
         "dead",
         "device",
         "end_serial",
@@ -142,6 +145,7 @@ class VirtualCopy:
         "model",
         "number",
         "reserved_bytes",
+        "running",
         "second_try",
         "taken_bytes",
     )
@@ -153,6 +157,8 @@ class VirtualCopy:
         self.model = model
         self.device = device
         self.taken_bytes = 0
+        self.running = False
+        self.busy_ns = 0
         self.lease = 0
         self.job: tuple[int, ...] | None = None
         self.granted_ns = 0

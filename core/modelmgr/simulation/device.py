@@ -20,6 +20,7 @@ class VirtualDevice:
 
     Attributes:
         used_bytes: in use now, by anybody; never more than ``total_bytes``.
+        running_bytes: of it, what jobs added that run now.
         peak_bytes: the most that ever was.
         wrong_bytes: what readings are off by.
         failing: why readings fail, None where they do not.
@@ -40,6 +41,7 @@ class VirtualDevice:
         "name",
         "oom_events",
         "peak_bytes",
+        "running_bytes",
         "total_bytes",
         "untrusted",
         "used_bytes",
@@ -52,6 +54,7 @@ class VirtualDevice:
         self.total_bytes = total_bytes
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
+        self.running_bytes = 0
         self.peak_bytes = 0
         self.oom_events = 0
         self.untrusted = 0
@@ -69,25 +72,48 @@ class VirtualDevice:
         if after > self.total_bytes:
             self.oom_events += 1
             return False
-        self._byte_ns += used * (now_ns - self._since_ns)
-        self._since_ns = now_ns
+        self._let_pass(now_ns)
         self.used_bytes = after
-        if after > self.peak_bytes:  # noqa: PLR1730 - on the way of every request
-            self.peak_bytes = after
+        self.peak_bytes = max(self.peak_bytes, after)
         return True
 
     def give_back(self, size_bytes: int, now_ns: int) -> None:
         """Free what was taken."""
-        used = self.used_bytes
-        self._byte_ns += used * (now_ns - self._since_ns)
-        self._since_ns = now_ns
-        self.used_bytes = used - size_bytes
+        self._let_pass(now_ns)
+        self.used_bytes -= size_bytes
+
+    def run(self, size_bytes: int) -> bool:
+        """Allocate for a job; False where it does not fit. How long it runs, ``ran`` is told."""
+        after = self.used_bytes + size_bytes
+        if after > self.total_bytes:
+            self.oom_events += 1
+            return False
+        self.used_bytes = after
+        self.running_bytes += size_bytes
+        if after > self.peak_bytes:  # noqa: PLR1730 - on the way of every request
+            self.peak_bytes = after
+        return True
+
+    def stop(self, size_bytes: int) -> None:
+        """Free what a job took."""
+        self.used_bytes -= size_bytes
+        self.running_bytes -= size_bytes
+
+    def ran(self, size_bytes: int, busy_ns: int) -> None:
+        """Take into the mean what jobs took, and for how long all of them together."""
+        self._byte_ns += size_bytes * busy_ns
 
     def mean_bytes(self, now_ns: int) -> int:
-        """Return the mean use over the time from 0 until now."""
+        """Return the mean use over the time from 0 until now, when no job runs any more."""
         if now_ns <= 0:
             return self.used_bytes
-        return (self._byte_ns + self.used_bytes * (now_ns - self._since_ns)) // now_ns
+        self._let_pass(now_ns)
+        return self._byte_ns // now_ns
+
+    def _let_pass(self, now_ns: int) -> None:
+        lasting_bytes = self.used_bytes - self.running_bytes
+        self._byte_ns += lasting_bytes * (now_ns - self._since_ns)
+        self._since_ns = now_ns
 
     @property
     def shown_bytes(self) -> int:

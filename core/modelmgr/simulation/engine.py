@@ -120,10 +120,10 @@ class Engine:
                     job = copy.job
                     if copy.lease != more or job is None:
                         continue  # its copy or its holder was lost before
-                    extra_bytes = copy.model.extra_bytes
-                    if extra_bytes:
-                        copy.device.give_back(extra_bytes, now_ns)
-                        copy.taken_bytes -= extra_bytes
+                    if copy.running:
+                        copy.running = False
+                        copy.busy_ns += now_ns - copy.granted_ns
+                        copy.device.stop(copy.model.extra_bytes)
                     note_latency(now_ns - job[0])
                     world.completed += 1
                     if keeps_schedule:
@@ -268,6 +268,7 @@ class Engine:
             if copy.lease:
                 copy.lease, copy.job = 0, None
                 world.cancelled += 1
+        world.end_use(world.ended_ns)
         if self._check:
             ended = world.completed + world.timed_out + world.refused + world.failed
             assert ended + world.cancelled == world.total, "requests were lost"  # noqa: S101

@@ -16,7 +16,7 @@ from modelmgr.records.result import (
 )
 from modelmgr.simulation.engine import Engine, Progress
 from modelmgr.simulation.metrics import figures
-from modelmgr.simulation.world import EVICTIONS_KEPT, ServedJob, World
+from modelmgr.simulation.world import ServedJob, World
 from modelmgr.units import NS_PER_S
 from modelmgr.workload.scenario import Scenario
 
@@ -146,7 +146,5 @@ def _result(scenario: Scenario, world: World, *, partial: bool) -> Result:
             )
             for tag, cost in sorted(world.estimator.learned().items())
         },
-        evictions_trace=(
-            tuple(world.evictions) if len(world.evictions) <= EVICTIONS_KEPT else None
-        ),
+        evictions_trace=world.evictions(),
     )

@@ -122,7 +122,7 @@ class World:
         self.log = DecisionLog([d.name for d in scenario.devices], write_log)
         self.latencies = Durations()
         self.schedule: list[ServedJob] | None = [] if keep_schedule else None
-        self.evictions: list[Eviction] = []
+        self._evictions: list[tuple[StartUnload, str, int]] = []
         self.estimator = ResourceEstimator()
         self.ended_ns = 0
         self.total = 0
@@ -201,10 +201,10 @@ class World:
         model.note_wait(now_ns - job[0])
         extra = model.extra_bytes
         if extra:
-            if not copy.device.take(extra, now_ns):
+            if not copy.device.run(extra):
                 self.push(now_ns, RUNS_OUT, copy, lease)
                 return
-            copy.taken_bytes += extra
+            copy.running = True
         self.push(now_ns + job[2], RELEASE, copy, lease)
 
     def _start_load(self, load: StartLoad, now_ns: int) -> None:
@@ -288,8 +288,8 @@ class World:
         copy.leaving = True
         if unload.reason in _EVICTED_FOR:
             copy.model.evictions += 1
-            if len(self.evictions) <= EVICTIONS_KEPT:
-                self.evictions.append(_explained(unload, copy.device.name, now_ns))
+            if len(self._evictions) <= EVICTIONS_KEPT:
+                self._evictions.append((unload, copy.device.name, now_ns))
         copy.late_ns = self.armed.on_unload(unload.tag, copy.device.name, now_ns)
         ends_ns = now_ns + copy.model.unload_times.take()
         self.push(ends_ns, UNLOAD_ENDS, copy)
@@ -314,6 +314,12 @@ class World:
         self._free(copy, now_ns)
         self._stale[copy.device.index] = True
         self._update_quiet()
+
+    def evictions(self) -> tuple[Eviction, ...] | None:
+        """Return every eviction explained, None where there were too many to keep."""
+        if len(self._evictions) > EVICTIONS_KEPT:
+            return None
+        return tuple(_explained(*evicted) for evicted in self._evictions)
 
     # Jobs ------------------------------------------------------------------------------------
 
@@ -375,7 +381,7 @@ class World:
             copy.lease, copy.job = 0, None
         else:
             self.job_lost(copy, now_ns)
-        self._stop_running(copy, now_ns)
+        self.stop_running(copy, now_ns)
         lost = self.scheduler.holder_lost(number, lease, now_ns, "out-of-memory")
         self.absorb(lost, now_ns)
         self._raise_costs(copy.model, charged_bytes, now_ns)
@@ -413,7 +419,7 @@ class World:
         """Let the client that holds a copy die; the copy is unloaded."""
         lease = copy.lease
         self.job_lost(copy, now_ns)
-        self._stop_running(copy, now_ns)
+        self.stop_running(copy, now_ns)
         self.absorb(self.scheduler.holder_lost(copy.number, lease, now_ns), now_ns)
 
     def ask_again(self, job: Job, now_ns: int) -> None:
@@ -443,15 +449,31 @@ class World:
                 ServedJob(copy.model.tag, copy.device.name, copy.granted_ns, now_ns)
             )
 
-    def _stop_running(self, copy: VirtualCopy, now_ns: int) -> None:
-        copy.device.give_back(copy.taken_bytes - copy.model.resident_bytes, now_ns)
-        copy.taken_bytes = copy.model.resident_bytes
+    def stop_running(self, copy: VirtualCopy, now_ns: int) -> None:
+        """Free what a copy's job takes beside it, if one runs."""
+        if copy.running:
+            copy.running = False
+            copy.busy_ns += now_ns - copy.granted_ns
+            copy.device.stop(copy.model.extra_bytes)
+
+    def end_use(self, now_ns: int) -> None:
+        """Take every copy's jobs into its device's mean use: nothing happens any more."""
+        for copy in self.copies.values():
+            self.stop_running(copy, now_ns)
+            self._note_busy(copy)
+
+    @staticmethod
+    def _note_busy(copy: VirtualCopy) -> None:
+        copy.device.ran(copy.model.extra_bytes, copy.busy_ns)
+        copy.busy_ns = 0
 
     def _forget(self, copy: VirtualCopy) -> None:
         del self.copies[copy.number]
+        self._note_busy(copy)
         copy.device.untrusted -= not copy.model.trusted
 
     def _free(self, copy: VirtualCopy, now_ns: int) -> None:
+        self.stop_running(copy, now_ns)
         copy.device.give_back(copy.taken_bytes, now_ns)
         copy.taken_bytes = 0
 
@@ -471,7 +493,7 @@ class World:
             return
         self._stale[device.index] = False
         own_bytes = {
-            copy.number: copy.taken_bytes
+            copy.number: copy.taken_bytes + (copy.model.extra_bytes if copy.running else 0)
             for copy in self.copies.values()
             if copy.device is device and copy.loaded and not copy.dead
         }
