@@ -159,6 +159,26 @@ class Terminal:
             soft_wrap=False,
         )
 
+    def live_console(self) -> Console | None:
+        """Return a console on stderr for what is drawn again and again; None where none can be.
+
+        It asks for the width every time, as a window may change its size meanwhile. Without colours
+        it moves the cursor all the same: that is what a terminal can, whatever it may show.
+        """
+        if self.quiet or not sys.stderr.isatty():
+            return None
+        from rich.console import Console  # noqa: PLC0415  # --help and --version need none
+
+        console = Console(
+            file=sys.stderr,
+            force_terminal=True,
+            no_color=not self.coloured(sys.stderr),
+            highlight=False,
+            markup=False,
+            emoji=False,
+        )
+        return None if console.is_dumb_terminal else console
+
     def _err(self, text: str) -> None:
         try:
             sys.stderr.write(f"{text}\n")

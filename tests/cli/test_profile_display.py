@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pty
+import re
 import subprocess
 import sys
 
@@ -52,20 +53,21 @@ def _run(*flags: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def _run_on_a_terminal(columns: int, program: str = _SCRIPT) -> tuple[str, str]:
+def _run_on_a_terminal(columns: int, program: str = _SCRIPT, **environment: str) -> tuple[str, str]:
     """Run with stderr on a terminal and return what stdout and the terminal got."""
     ours, theirs = pty.openpty()
+    settings = {
+        "TERM": "xterm-256color",
+        "NO_COLOR": "" if program is _SCRIPT else "1",
+        "COLUMNS": str(columns),
+        **environment,
+    }
     with subprocess.Popen(  # noqa: S603  # our own program
         [sys.executable, "-c", program],
         stdout=subprocess.PIPE,
         stderr=theirs,
         text=True,
-        env=clean_environment(
-            PYTHONPATH=os.pathsep.join(sys.path),
-            TERM="xterm-256color",
-            NO_COLOR="" if program is _SCRIPT else "1",
-            COLUMNS=str(columns),
-        ),
+        env=clean_environment(PYTHONPATH=os.pathsep.join(sys.path), **settings),
     ) as process:
         os.close(theirs)
         seen = b""
@@ -106,6 +108,38 @@ def test_a_terminal_gets_the_live_display_and_gets_its_cursor_back() -> None:
     assert "✓" in seen
     assert "bert: resident 563.9 MiB" in seen
     assert seen.rindex("\x1b[?25h") > seen.rindex("\x1b[?25l")  # shown again after it was hidden
+
+
+def test_a_terminal_without_colours_gets_the_live_display_too() -> None:
+    _, seen = _run_on_a_terminal(80, NO_COLOR="1")
+
+    assert "\x1b[?25l" in seen
+    assert re.search(r"\x1b\[[0-9;]*3[0-9]", seen) is None
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_the_log() -> None:
+    _, seen = _run_on_a_terminal(80, TERM="dumb")
+
+    assert "1/2 bert: 2 steps" in seen
+    assert "\x1b" not in seen
+
+
+def test_the_display_is_as_wide_as_the_window_is_at_that_moment() -> None:
+    program = _SCRIPT.replace("import sys\n", "import fcntl, struct, sys, termios, time\n", 1)
+    program = program.replace(
+        "    display.memory_read(", "    display.memory_read(3 * 1024**3, 8 * 1024**3)\n"
+        "    time.sleep(0.4)\n"  # long enough for it to be drawn once
+        "    fcntl.ioctl(2, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 44, 0, 0))\n"
+        "    time.sleep(0.6)\n"
+        "    display.memory_read(", 1)  # fmt: skip
+    _, seen = _run_on_a_terminal(120, program, COLUMNS="")
+
+    drawn = [line for line in re.split(r"[\r\n]+", _bare(seen)) if line.startswith("memory")]
+    assert len(drawn[0]) > 44 >= len(drawn[-1]) > 30
+
+
+def _bare(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
 
 
 def test_the_live_display_shows_model_step_memory_and_time_within_the_width() -> None:

@@ -46,6 +46,19 @@ def test_help_imports_nothing_heavy() -> None:
     assert finished.stdout.splitlines()[-1] == "HEAVY []"
 
 
+def test_an_interrupt_while_the_program_is_imported_ends_it_in_a_word(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n", "utf-8")
+    finished = subprocess.run(  # our own program
+        [sys.executable, "-c", "from modelmgr_cli.start import main; main()"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=clean_environment(PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path])),
+    )
+
+    assert (finished.returncode, finished.stderr) == (130, "interrupted\n")
+
+
 @pytest.mark.parametrize("command", _COMMANDS)
 def test_every_command_explains_itself_with_examples(
     started_modelmgr: Program, command: str

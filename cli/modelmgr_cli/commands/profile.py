@@ -12,8 +12,9 @@ shows what came out; the database keeps every sample.
 A model that fails is kept in the database with the reason, and the others are still measured.
 After a kill or Ctrl-C, the same command with --resume goes on where it stopped.
 
-Exit status: 0 all measured; 2 bad input; 3 a model does not fit or ran out of memory; 5 a model
-could not be measured for another reason; 130 interrupted, what was measured is kept.
+Exit status: 0 all measured; 2 bad input, a model that its loader cannot load among it; 3 a model
+does not fit or ran out of memory; 5 a model could not be measured for another reason; 130
+interrupted, what was measured is kept.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ Both write to stderr only; they are told the scenario's time and the requests so
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -107,11 +106,10 @@ def pace_display(terminal: Terminal, horizon_ns: int | None, words: Words) -> Pa
         horizon_ns: when the traffic ends, None where only its trace knows.
         words: what to say of how far it is.
     """
-    console = terminal.console(sys.stderr)
-    movable = sys.stderr.isatty() and not console.is_dumb_terminal
-    if movable and not terminal.quiet:
-        return _LiveLine(console, Pace(horizon_ns), words)
-    return _PlainLines(terminal, Pace(horizon_ns), words)
+    console = terminal.live_console()
+    if console is None:
+        return _PlainLines(terminal, Pace(horizon_ns), words)
+    return _LiveLine(console, Pace(horizon_ns), words)
 
 
 class _PlainLines:

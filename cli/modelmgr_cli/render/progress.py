@@ -6,7 +6,6 @@ thing computed here is the time left.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -14,7 +13,6 @@ from typing import Protocol, Self
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from modelmgr.errors import ModelmgrError
@@ -53,11 +51,10 @@ class Display(ProfileObserver, Protocol):
 
 def display_for(terminal: Terminal) -> Display:
     """Return the live display where stderr is a terminal that can move its cursor, else the log."""
-    console = terminal.console(sys.stderr)
-    movable = sys.stderr.isatty() and not console.is_dumb_terminal
-    if movable and not terminal.quiet:
-        return LiveDisplay(console, debug=terminal.debug)
-    return PlainLog(terminal)
+    console = terminal.live_console()
+    if console is None:
+        return PlainLog(terminal)
+    return LiveDisplay(console, debug=terminal.debug)
 
 
 class Progress:
@@ -332,28 +329,26 @@ class LiveDisplay:
         return line
 
 
-def _bars(progress: Progress, width: int) -> Table:
-    grid = Table.grid(padding=(0, 1))
-    grid.add_column(style="dim")
-    grid.add_column(no_wrap=True)
-    grid.add_column(no_wrap=True)
+def _bars(progress: Progress, width: int) -> Group:
     left_ns = progress.left_ns
     left = "time left not known yet" if left_ns is None else f"about {_coarse(left_ns)} left"
-    grid.add_row(
-        "models",
-        _bar(progress.fraction, width, "cyan"),
-        f"{_coarse(progress.elapsed_ns)} so far, {left}",
-    )
+    words = f"{_coarse(progress.elapsed_ns)} so far, {left}"
+    rows = [_row("models", _bar(progress.fraction, width, "cyan"), words)]
     if progress.used_bytes is not None and progress.limit_bytes:
         share = progress.used_bytes / progress.limit_bytes
         colour = "green" if share < 0.75 else "yellow" if share < 0.95 else "red"
-        grid.add_row(
-            "memory",
-            _bar(share, width, colour),
+        words = (
             f"{format_bytes(progress.used_bytes)} of {format_bytes(progress.limit_bytes)}"
-            f" on {printable(progress.device)}, highest {format_bytes(progress.highest_bytes)}",
+            f" on {printable(progress.device)}, highest {format_bytes(progress.highest_bytes)}"
         )
-    return grid
+        rows.append(_row("memory", _bar(share, width, colour), words))
+    return Group(*rows)
+
+
+def _row(label: str, bar: Text, words: str) -> Text:
+    """Return one line; what a narrow terminal has no room for is cut."""
+    line = Text(no_wrap=True, overflow="ellipsis")
+    return line.append(f"{label} ", style="dim").append_text(bar).append(f" {words}")
 
 
 def _bar(share: float, width: int, style: str) -> Text:

@@ -5,7 +5,6 @@ Renders records and shows how far the work is; never measures and never decides.
 
 from __future__ import annotations
 
-import sys
 import time
 from types import TracebackType
 from typing import Self
@@ -128,9 +127,9 @@ class SweepDisplay:
         self._terminal = terminal
         self._started_s = time.monotonic()
         self._next_s = _BETWEEN_LINES_S
-        console = terminal.console(sys.stderr)
+        console = terminal.live_console()
         self._live: Live | None = None
-        if sys.stderr.isatty() and not console.is_dumb_terminal and not terminal.quiet:
+        if console is not None:
             self._live = Live(
                 console=console,
                 refresh_per_second=_REFRESH_PER_S,

@@ -9,6 +9,7 @@ import msgspec
 
 from modelmgr.errors import UsageError
 from modelmgr.records.costs import CostDatabase
+from modelmgr.workload.model_entries import MOST_REPEATS
 
 _MAX_SEED = 2**63 - 1  # numpy takes none below 0, torch none beyond 64 bits
 
@@ -49,6 +50,8 @@ class ProfileSettings(msgspec.Struct, frozen=True, kw_only=True):
         """Raise UsageError where a value makes no sense."""
         if self.repeats is not None and self.repeats < 1:
             raise UsageError(f"repeats is {self.repeats}: measure in at least one process")
+        if self.repeats is not None and self.repeats > MOST_REPEATS:
+            raise UsageError(f"repeats is {self.repeats}: at most {MOST_REPEATS} processes a model")
         if not 0 <= self.seed <= _MAX_SEED:
             raise UsageError(f"the seed is {self.seed}: give a whole number from 0 to {_MAX_SEED}")
         if self.budget_bytes is not None and self.budget_bytes <= 0:

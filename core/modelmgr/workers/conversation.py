@@ -197,7 +197,7 @@ class Conversation:
             self._channel.send_packed(packed)
             return self._channel.receive_reply()
         except _Expired:
-            self._broken = f"gave no answer within {timeout_s:g} s while {doing}, and was killed"
+            self._broken = f"gave no answer within {timeout_s:.3g} s while {doing}, and was killed"
             self._kill_and_wait()
             raise WorkerTimeoutError(
                 f"{self.name} {self._broken}",

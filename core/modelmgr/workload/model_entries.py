@@ -38,7 +38,9 @@ Dtype = Literal["float32", "float16", "bfloat16", "float64"]
 ArgumentDtype = Literal[
     "float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"
 ]
-Repeats = Annotated[int, Meta(ge=1, le=1000)]
+MOST_REPEATS = 1000
+"""More processes a model are a slip of the finger."""
+Repeats = Annotated[int, Meta(ge=1, le=MOST_REPEATS)]
 Bytes = Annotated[
     str,
     Meta(

@@ -56,7 +56,8 @@ def combine(
         terminal.out(answer("costs-merge", {"origins": result.origins, "choices": result.choices}))
     else:
         terminal.show(*merge_page(result, names))
-    terminal.tell(f"{len(result.database.models)} models written to {out}")
+    count = len(result.database.models)
+    terminal.tell(f"{count} model{'' if count == 1 else 's'} written to {out}")
 
 
 def _warn(result: MergeResult, terminal: Terminal) -> None:

@@ -1,0 +1,20 @@
+"""Where the program starts: from here on Ctrl-C ends it in one word, while it is imported too.
+
+Imports nothing of weight itself.
+"""
+
+from __future__ import annotations
+
+import sys
+
+_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Import the program and run it; this exits."""
+    try:
+        from modelmgr_cli.app import main as run  # noqa: PLC0415 - what may be interrupted
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(_INTERRUPTED)
+    run()
