@@ -293,3 +293,16 @@ def test_estimate_refuses_a_budget_that_no_machine_has(modelmgr: Program) -> Non
         said = modelmgr.refused(command, "models.yaml", "--device", "host", "--budget", "9000 TiB")
 
         assert "is more than host has" in said
+
+
+def test_an_estimate_says_where_in_the_list_a_mistake_stands(
+    modelmgr: Program, models: Path
+) -> None:
+    models.write_text(ONE_MODEL + "  - {tag: lost, loader: python, target: 'no.such:thing'}\n")
+    finished = modelmgr("estimate", "models.yaml", *ON_HOST)
+    line = models.read_text("utf-8").splitlines().index(
+        "  - {tag: lost, loader: python, target: 'no.such:thing'}"
+    ) + 1  # fmt: skip
+
+    assert finished.returncode == 2
+    assert f"error: models.yaml:{line}:" in finished.stderr

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import typer
 
-from modelmgr.errors import ModelmgrError
+from modelmgr.errors import MissingPackageError, ModelLoadError, ModelmgrError, UsageError
 from modelmgr.measuring.estimate import ModelEstimate, estimate_models
+from modelmgr.measuring.preflight import Places, bad_input
 from modelmgr.measuring.settings import ProfileSettings
 from modelmgr_cli.commands import options
 from modelmgr_cli.diagnostics import outcome_of_failures
@@ -61,7 +62,7 @@ def estimate(
         estimates = estimate_models(chosen.models, settings, display, places=chosen.places)
     for item in estimates:
         if item.error is not None:
-            _complain(item.tag, item.error, terminal)
+            _complain(item.tag, item.error, chosen.places, terminal)
     if json:
         terminal.out(answer("estimates", estimates_as_plain(estimates)))
     else:
@@ -69,8 +70,11 @@ def estimate(
     return _judged(estimates)
 
 
-def _complain(tag: str, error: ModelmgrError, terminal: Terminal) -> None:
-    terminal.complain(f"{tag}: {type(error).__name__}: {shortened(str(error))}")
+def _complain(tag: str, error: ModelmgrError, places: Places, terminal: Terminal) -> None:
+    if isinstance(error, UsageError | ModelLoadError | MissingPackageError):
+        terminal.complain(shortened(str(bad_input(error, tag, places))))
+    else:
+        terminal.complain(f"{tag}: {type(error).__name__}: {shortened(str(error))}")
     if terminal.debug:
         terminal.trace(traced(tag, error))
 
