@@ -195,7 +195,11 @@ print(json.dumps([modelmgr.__file__, sorted(sys.modules), lacking]))
     home, modules, lacking = json.loads(finished.stdout)
     assert Path(home).is_relative_to(bare.folder)
     assert not set(modules).intersection(_FRAMEWORKS)
-    assert lacking == {"modelmgr.reporting.metrics": "prometheus_client"}
+    assert lacking == {
+        "modelmgr.reporting.metrics": "prometheus_client",
+        "modelmgr.integrations.pytest_gate": "pytest",
+        "modelmgr.integrations.pytest_plugin": "pytest",
+    }
 
 
 def test_a_missing_framework_is_named_at_once_and_models_without_one_are_measured(
