@@ -53,7 +53,7 @@ profile: $(STAMP)  ## Measure the quick-start models on this machine, print the 
 	$(BIN)/modelmgr profile $(MODELS) --device $(DEVICE) --out $(PROFILE_OUT) --resume
 
 # Side by side, a file in one process: what its tests share is started once.
-SIDE_BY_SIDE := -n logical --dist loadfile
+SIDE_BY_SIDE := -n auto --dist loadfile
 test: $(STAMP)  ## Run the tests
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
@@ -106,7 +106,7 @@ FLAGS_manager_against_original = $(if $(BEAM),--original $(BEAM),--out results/l
 # Forty minutes on two cores for the scheduler, five for the shared manager; both say so if interrupted.
 SEEDS   ?= 10000
 SECONDS ?= 300
-# Before them, forty times as many drawn examples as `make test` has, and others every time.
+# Before them, twenty times as many drawn examples as `make test` has, and others every time.
 soak: $(STAMP)  ## Throw every fault at the scheduler and the shared manager, for long
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m hypothesis --hypothesis-profile=thorough
 	$(BIN)/python results/soak/scheduler_soak.py --seeds $(SEEDS) --events 1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Generator
 
@@ -13,7 +14,7 @@ from support.warm_program import WarmProgram
 # `make test` draws the same examples every time, `make soak` others every time and many more.
 # Neither has a deadline: how long an example takes says how busy the machine is.
 settings.register_profile("quick", max_examples=50, deadline=None, derandomize=True)
-settings.register_profile("thorough", max_examples=2_000, deadline=None)
+settings.register_profile("thorough", max_examples=1_000, deadline=None)
 settings.load_profile("quick")
 
 
@@ -28,6 +29,12 @@ def pytest_configure() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Say what ``-n auto`` is: the processors that we may use, but each may hold a framework."""
+    return min(len(os.sched_getaffinity(0)), 4)
 
 
 @pytest.fixture(scope="session")
