@@ -52,8 +52,9 @@ profile: $(STAMP)  ## Measure the quick-start models on this machine, print the 
 	@mkdir -p $(dir $(PROFILE_OUT))
 	$(BIN)/modelmgr profile $(MODELS) --device $(DEVICE) --out $(PROFILE_OUT) --resume
 
-# Side by side, a file in one process: what its tests share is started once.
-SIDE_BY_SIDE := -n auto --dist loadfile
+# Side by side, a file in one process: what its tests share is started once. In their own order, as
+# files of few tests take longest here, and would be last.
+SIDE_BY_SIDE := -n auto --dist loadfile --no-loadscope-reorder
 test: $(STAMP)  ## Run the tests
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
