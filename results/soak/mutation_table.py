@@ -136,8 +136,8 @@ TABLE: tuple[Mutation, ...] = (
     _M(
         PIN,
         "victims.py",
-        "            if copy is spare:\n",
-        "            if copy.number < 0:\n",
+        "            if copy is spare or (waiting and self.is_promised(copy, ticket)):\n",
+        "            if waiting and self.is_promised(copy, ticket):\n",
     ),
     # Lease: one copy, one holder; what is stale is refused and changes nothing.
     _M(
@@ -339,8 +339,9 @@ TABLE: tuple[Mutation, ...] = (
     _M(
         FAIRNESS,
         "admission.py",
-        "            if self.contends(device, starving):\n",
-        "            if starving.device == -1 and self.contends(device, starving):\n",
+        "        return bool(starving) and any("
+        "self.contends(device, older) for older in starving)\n",
+        "        return False\n",
     ),
     _M(
         FAIRNESS,
@@ -358,14 +359,14 @@ TABLE: tuple[Mutation, ...] = (
     _M(
         FAIRNESS,
         "scheduler.py",
-        "        released = copy.idle_serial >= ticket.serial\n",
+        "        released = copy.idle_serial >= came\n",
         "        released = copy.idle_serial < 0\n",
     ),
     _M(
         FAIRNESS,
         "scheduler.py",
-        "        if model is None or not model.free or self.queue.tickets or self.closed:\n",
-        "        if model is None or not model.free or self.closed:\n",
+        "        if waiting and self.queue.first(tag) is not None:\n",
+        "        if waiting and self.queue.first(tag) is not None and now_ns < 0:\n",
     ),
     # Conservation: every ticket ends exactly once, and nothing is left behind.
     _M(

@@ -97,17 +97,15 @@ class Admission:
 
     # Questions about devices -----------------------------------------------------------------
 
-    def barred(self, device: Device, ticket: Ticket) -> bool:
+    def barred(self, device: Device, ticket_num: int) -> bool:
         """Say whether a ticket must keep off a device for the sake of an older one."""
         kept_for = device.kept_for
-        if kept_for is not None and kept_for < ticket.ticket_num:
+        if kept_for is not None and kept_for < ticket_num:
             keeper = self._queue.get(kept_for)
             if keeper is not None and self.contends(device, keeper):
                 return True
-        for starving in self._queue.starving(ticket.ticket_num):
-            if self.contends(device, starving):
-                return True
-        return False
+        starving = self._queue.starving(ticket_num)
+        return bool(starving) and any(self.contends(device, older) for older in starving)
 
     def contends(self, device: Device, ticket: Ticket) -> bool:
         """Say whether a waiting ticket could use what another one is given on a device."""
@@ -175,22 +173,21 @@ class Admission:
 
     # Idle copies -----------------------------------------------------------------------------
 
-    def free_copy(self, model: Model, ticket: Ticket | None = None) -> Copy | None:
-        """Return an idle copy of a model that may be granted now, to a ticket or to a newcomer.
+    def free_copy(self, model: Model, ticket: Ticket) -> Copy | None:
+        """Return an idle copy of a model that a waiting ticket may be granted now."""
+        if not model.free or (ticket.fresh and not self._at_ceiling(model)):
+            return None
+        return self.copy_for(model, ticket.ticket_num)
 
-        Without a ticket nobody may be waiting for anything.
-        """
-        if not model.free:
-            return None
-        if ticket is not None and ticket.fresh and not self._at_ceiling(model):
-            return None
+    def copy_for(self, model: Model, ticket_num: int) -> Copy | None:
+        """Return an idle copy of a model that may be granted now under a number."""
         for copy in model.copies.values():
             if copy.state not in FREE or copy.ticket is not None:
                 continue
             device = self._devices[copy.device]
             if device.isolation_quiet and device.isolating not in (None, copy.number):
                 continue
-            if ticket is not None and self.barred(device, ticket):
+            if self._queue.tickets and self.barred(device, ticket_num):
                 continue
             ledger = device.ledger
             more = ledger.activation_bytes(copy.number)
@@ -211,7 +208,7 @@ class Admission:
             if copy.ticket is not None or copy.state is not CopyState.IDLE:
                 continue
             device = self._devices[copy.device]
-            if device.isolating is not None or self.barred(device, ticket):
+            if device.isolating is not None or self.barred(device, ticket.ticket_num):
                 continue
             more = device.ledger.activation_bytes(copy.number)
             plan = self._victims.cover(device, ticket, more, now_ns, spare=copy)
@@ -287,7 +284,7 @@ class Admission:
             if device.isolating is None
             and need <= device.ledger.limit_bytes
             and device.ledger.known
-            and not self.barred(device, ticket)
+            and not self.barred(device, ticket.ticket_num)
         ]
         fitting = [device for device in open_devices if need <= device.ledger.room_bytes()]
         if fitting:
@@ -418,7 +415,7 @@ class Admission:
             device.isolating is None
             and device.ledger.known
             and device.ledger.reading_failed is None
-            and not self.barred(device, ticket)
+            and not self.barred(device, ticket.ticket_num)
         )
 
     def _least_rest(self, device: Device) -> int:

@@ -209,29 +209,33 @@ class Scheduler:
         return ticket.ticket_num, self._take_actions()
 
     def hit(self, tag: str, now_ns: int) -> Grant | None:
-        """Grant an idle copy to a newcomer where nobody waits for anything; else change nothing."""
+        """Grant an idle copy to a newcomer where nobody waits for one; else change nothing."""
         copy = self.hand_out(tag, now_ns)
         return None if copy is None else self._grant_of(self.last_ticket, copy, True)
 
     def hand_out(self, tag: str, now_ns: int) -> Copy | None:
         """Do as ``hit`` and return the copy: ``last_action`` and ``last_ticket`` number its grant.
 
-        This is what ``request`` does first: with an empty queue nobody can be passed over, and no
-        device is being kept for anybody. A grant is not even made of it: a simulation does this
+        This is what ``request`` does first. A grant is not even made of it: a simulation does this
         for most requests, and needs none.
         """
-        model = self.models.get(tag)
-        if model is None or not model.free or self.queue.tickets or self.closed:
+        model, waiting = self.models.get(tag), self.queue.tickets
+        if model is None or not model.free or self.closed:
             return None
-        copy = self._admission.free_copy(model)
+        if waiting and self.queue.first(tag) is not None:
+            return None
+        copy = self._admission.copy_for(model, self.last_ticket + 1)
         if copy is None:
             return None
         if now_ns > self._now_ns:  # noqa: PLR1730 - as _begin
             self._now_ns = now_ns
         self._event_serial += 1
         self.last_ticket += 1
+        model.changes += 1
         for requested in self._on_request:
             requested(tag, self._now_ns)
+        if waiting:
+            self._count_use(model, self.last_ticket, copy, self._event_serial)
         self._hand_over(copy)
         return copy
 
@@ -522,15 +526,22 @@ class Scheduler:
     def _grant_waiting(self, ticket: Ticket, copy: Copy) -> None:
         """Grant an idle copy to a waiting ticket."""
         self._leave_queue(ticket)
-        num, device = ticket.ticket_num, self.devices[copy.device]
-        released = copy.idle_serial >= ticket.serial
-        for tag in self.queue.older_tags(num):
-            if tag == ticket.tag or self._admission.may_lose(device, self.models[tag]):
-                if released:
-                    self.queue.count_passed_over(tag, num)
-                else:
-                    self.queue.count_hit(tag)
+        self._count_use(self.models[ticket.tag], ticket.ticket_num, copy, ticket.serial)
         self._grant(ticket, copy, hit=True)
+
+    def _count_use(self, model: Model, num: int, copy: Copy, came: int) -> None:
+        """Count a free copy's use against every earlier ticket that could have used its room.
+
+        It passes them over where it came free after the request did, else it is a hit.
+        """
+        device, queue = self.devices[copy.device], self.queue
+        released = copy.idle_serial >= came
+        for tag in queue.older_tags(num):
+            if tag == model.tag or self._admission.may_lose(device, self.models[tag]):
+                if released:
+                    queue.count_passed_over(tag, num)
+                else:
+                    queue.count_hit(tag)
 
     def _serve(self, ticket: Ticket) -> bool:
         """Serve one waiting ticket that no idle copy can serve, if that is possible now."""

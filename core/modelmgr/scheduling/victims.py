@@ -128,7 +128,8 @@ class Victims:
             return None
         if missing > 0 and not more and len(self._queue) > 1:
             ahead = self._ahead(device, ticket, need_bytes, missing, candidates)
-            candidates = [candidate._replace(ahead=ahead) for candidate in candidates]
+            if ahead is not None:
+                candidates = [candidate._replace(ahead=ahead) for candidate in candidates]
         values, chosen = self._asked(self._policy, candidates, missing, now_ns)
         if chosen is None:
             values, chosen = self._asked(self._fallback, candidates, missing, now_ns)
@@ -144,8 +145,11 @@ class Victims:
         need_bytes: int,
         missing: int,
         candidates: Sequence[IdleCopy],
-    ) -> Ahead:
-        """Return who else waits and could be served on a device, and what is on it."""
+    ) -> Ahead | None:
+        """Return who else waits and could be served on a device, and what is on it.
+
+        None where all of them wait for what is loaded.
+        """
         others: list[Waiting] = []
         room_is_needed = False
         for other in self._queue.soonest(_IN_SIGHT):
@@ -159,7 +163,7 @@ class Victims:
             room_is_needed = room_is_needed or not here
             others.append(_waiting(model, costs.needed_bytes))
         if not room_is_needed:
-            others.clear()  # all of them wait for what is loaded
+            return None
         idle = {candidate.copy for candidate in candidates}
         held = [
             copy
