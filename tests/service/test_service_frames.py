@@ -266,8 +266,8 @@ def test_descriptors_that_nobody_asked_for_are_refused_and_closed(server: Servic
             body = packed(messages.TakeSnapshot())
             rogue.end.sendmsg([frame(body, flags=flags)], rights(*[memory] * count))
             assert "malformed message" in rogue.refused()
-    wait_until(lambda: len(server.clients()) == 1, "they are gone")
-    assert len(descriptors()) == before
+    # A connection that ends is counted out first and closed a moment later.
+    wait_until(lambda: len(descriptors()) <= before, "their descriptors are closed")
     os.close(memory)
 
 
