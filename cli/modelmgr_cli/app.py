@@ -152,8 +152,25 @@ def _told(error: BaseException, terminal: Terminal) -> int:
     from modelmgr_cli.diagnostics import explain  # noqa: PLC0415  # only after an error
 
     outcome, message = explain(error)
+    if outcome is Outcome.INTERNAL_ERROR and _came_of_an_interruption(error):
+        terminal.tell("interrupted")
+        return Outcome.INTERRUPTED
     terminal.complain(message)
     return outcome
+
+
+def _came_of_an_interruption(error: BaseException) -> bool:
+    """Say whether an error was raised while an interruption unwound.
+
+    One that is asked for twice is thrown wherever the program is: into the middle of a lock's own
+    work, for one, which then says that it was never taken.
+    """
+    before = error.__context__
+    while before is not None:
+        if isinstance(before, KeyboardInterrupt):
+            return True
+        before = before.__context__
+    return False
 
 
 def _have_streams() -> None:

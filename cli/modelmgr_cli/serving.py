@@ -163,7 +163,8 @@ def _stop(
     terminal: Terminal,
 ) -> None:
     """Refuse what is new, wait for holders, and end; at once where another signal comes."""
-    asked = signals.count
+    # The second signal counts whenever it came, before or while this was said too.
+    asked = min(signals.count, 1)
     with suppress(ShutdownTimeoutError):
         manager.shutdown(0)
     try:

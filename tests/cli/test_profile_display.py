@@ -187,6 +187,35 @@ def test_the_time_left_is_told_only_from_what_was_measured() -> None:
     assert _left(progress) == 10 * NS_PER_S
 
 
+def test_a_slow_model_is_judged_by_its_own_steps_once_half_of_them_are_done() -> None:
+    """A list that began with small models said seconds while a large one took minutes."""
+    clock = _Clock()
+    progress = Progress(clock)
+    progress.run_started(("small", "large", "last"), device="host", limit_bytes=1)
+    progress.model_started("small", steps=4)
+    clock.now_ns = 10 * NS_PER_S
+    progress.model_finished()
+
+    progress.model_started("large", steps=4)
+    for step in ("1", "2", "3"):
+        progress.step_started("large", step)
+    clock.now_ns = 60 * NS_PER_S  # two of four steps took 50 s: 50 more, and 55 on average after
+    assert _left(progress) == (50 + (10 + 100) // 2) * NS_PER_S
+
+
+def test_the_only_model_has_a_time_left_once_half_of_it_is_done() -> None:
+    clock = _Clock()
+    progress = Progress(clock)
+    progress.run_started(("only",), device="host", limit_bytes=1)
+    progress.model_started("only", steps=4)
+    progress.step_started("only", "1")
+    clock.now_ns = 6 * NS_PER_S
+    assert _left(progress) is None
+    progress.step_started("only", "2")
+    progress.step_started("only", "3")
+    assert _left(progress) == 6 * NS_PER_S
+
+
 def test_the_share_done_grows_within_a_model() -> None:
     progress = Progress(_Clock())
     progress.run_started(("a", "b"), device="host", limit_bytes=1)

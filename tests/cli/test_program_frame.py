@@ -59,6 +59,25 @@ def test_an_interrupt_while_the_program_is_imported_ends_it_in_a_word(tmp_path: 
     assert (finished.returncode, finished.stderr) == (130, "interrupted\n")
 
 
+def test_what_breaks_while_an_interrupt_unwinds_is_the_interrupt() -> None:
+    program = (
+        "import sys; from modelmgr_cli import app\n"
+        "def asked_twice(*_):\n"
+        "    try: raise KeyboardInterrupt\n"
+        "    finally: raise RuntimeError('release unlocked lock')\n"
+        "app._run = asked_twice; app.main()"
+    )
+    finished = subprocess.run(  # noqa: S603  # our own program
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=clean_environment(),
+    )
+
+    assert (finished.returncode, finished.stderr) == (130, "interrupted\n")
+
+
 @pytest.mark.parametrize("command", _COMMANDS)
 def test_every_command_explains_itself_with_examples(
     started_modelmgr: Program, command: str

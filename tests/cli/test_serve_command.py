@@ -119,6 +119,18 @@ def test_the_second_signal_ends_at_once_whoever_holds_what(folder: Path) -> None
     assert not served.socket.exists()
 
 
+def test_two_signals_at_once_are_two(folder: Path) -> None:
+    """Once the second was lost where it came before the first one's words were out."""
+    with ServedProgram(folder, *FIXED) as served, library.connect(served.socket) as manager:
+        manager.lease("bert")
+        served.process.send_signal(signal.SIGINT)
+        status = served.stop(signal.SIGTERM)
+
+    said = "".join(served.said)
+    assert status == 130, said
+    assert "stopping at once" in said
+
+
 def test_holders_that_outlast_the_time_are_named(folder: Path) -> None:
     with (
         ServedProgram(folder, *FIXED, "--stop-timeout", "0 s") as served,

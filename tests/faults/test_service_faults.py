@@ -344,8 +344,9 @@ def test_a_thousand_leases_and_many_deaths_leave_no_descriptor_and_no_memory(
             holder.kill()
         with client.lease("echo", timeout=30.0):
             pass
-    after = settle()
-    assert len(after) == len(before), set(after.items()) - set(before.items())
+    settle()
+    # A connection that ends is counted out first and closed a moment later.
+    wait_until(lambda: len(settle()) <= len(before), "their descriptors are closed")
     assert shared_mappings() == 0
 
 

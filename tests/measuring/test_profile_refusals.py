@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,31 @@ def test_one_bad_model_refuses_the_list_with_its_place_and_changes_nothing(
     assert observer.steps == {}
     assert out.read_bytes() == earlier
     assert {path.name for path in tmp_path.iterdir()} == {"costs.json", "garbage.onnx"}
+
+
+@pytest.mark.parametrize(
+    ("loader", "package", "remedy"),
+    [
+        ("onnx, model: x.onnx", "onnxruntime", "pip install 'modelmgr[onnx]'"),
+        ("transformers, architecture: bert", "transformers", "pip install 'modelmgr[torch]'"),
+    ],
+)
+def test_a_loader_without_its_package_refuses_the_list_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loader: str, package: str, remedy: str
+) -> None:
+    """Once the models before it were measured first, and no line was named."""
+    (tmp_path / "x.onnx").write_bytes(b"\x3a\x00")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    models = a_list_with(f"loader: {loader}")
+    observer = RecordingObserver()
+    with pytest.raises(InputError) as caught:
+        profile_models(models.models, host(tmp_path / "costs.json"), observer, places=models.places)
+    assert str(caught.value) == (
+        f"list.yaml:4:9: model 'bad': {package} is not installed; try: {remedy}"
+    )
+    assert observer.steps == {}
+    assert {path.name for path in tmp_path.iterdir()} == {"x.onnx"}
 
 
 @pytest.mark.torch

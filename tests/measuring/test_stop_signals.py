@@ -97,6 +97,22 @@ def test_a_signal_that_came_before_the_wait_is_not_waited_through() -> None:
             signals.check()
 
 
+def test_a_second_signal_does_not_come_into_what_the_first_one_lets_go_of() -> None:
+    """Thrown into the end of a wait it left a lock untaken that its owner then freed."""
+
+    def wait() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+
+    with StopSignals(thrown_from=3) as signals:
+        with pytest.raises(StopRequested) as caught, signals.interruptible():
+            wait()
+        assert signals.count == 2
+        assert caught.value.__context__ is None
+
+
 def test_signals_are_thrown_from_the_one_that_was_chosen() -> None:
     with StopSignals(thrown_from=3) as signals:
         for count in (1, 2):

@@ -222,6 +222,18 @@ def test_a_model_that_is_gone_fails_although_another_machine_measured_the_baseli
     assert "one vanished" in job.summary
 
 
+def test_all_models_gone_at_once_fail_too(team: Path) -> None:
+    """Two files with nothing in common end with 5, as those of two machines do."""
+    (team / "models.yaml").write_text(
+        _MODELS.replace("tag: one", "tag: first").replace("tag: two", "tag: second")
+    )
+
+    job = _use(team, models="models.yaml")
+
+    assert job.failed
+    assert "one vanished" in job.summary
+
+
 def test_what_another_machine_measured_is_not_comparable_and_fails_nothing(team: Path) -> None:
     costs = team / "modelmgr-baseline" / "costs.json"
     elsewhere = json.loads(costs.read_text())

@@ -106,14 +106,29 @@ class Progress:
     def left_ns(self) -> int | None:
         """The time left if the rest takes as long as what is done; None before that is known.
 
-        Models differ by far, so nothing is said until one is finished.
+        Models differ by far, so nothing is said until one is finished or half done. From its half
+        on, the current one is judged by its own steps and not by the others.
         """
-        if not self.durations_ns or not self.tags:
-            return None
-        mean_ns = sum(self.durations_ns) / len(self.durations_ns)
-        models_left = len(self.tags) - len(self.durations_ns)
         spent_ns = self._now_ns() - self.model_started_ns if self.tag else 0
-        return max(0, round(mean_ns * models_left - min(spent_ns, mean_ns)))
+        seen_ns: list[float] = [*self.durations_ns]
+        current_ns = self._current_ns(spent_ns)
+        if current_ns is not None:
+            seen_ns.append(current_ns)
+        if not seen_ns or not self.tags:
+            return None
+        mean_ns = sum(seen_ns) / len(seen_ns)
+        after = len(self.tags) - len(self.durations_ns) - bool(self.tag)
+        if not self.tag:
+            return round(mean_ns * after)
+        own_ns = mean_ns if current_ns is None else current_ns
+        return round(max(0.0, own_ns - spent_ns) + mean_ns * after)
+
+    def _current_ns(self, spent_ns: int) -> float | None:
+        """Return what the current model will have taken by its own steps, from its half on."""
+        done = self.step_number - 1
+        if self.tag is None or not self.steps or 2 * done < self.steps:
+            return None
+        return spent_ns * self.steps / min(done, self.steps)
 
     def run_started(self, tags: tuple[str, ...], *, device: str, limit_bytes: int) -> None:
         """Keep what the run is about."""

@@ -97,4 +97,6 @@ class StopSignals:
         if self.count >= self._thrown_from:
             raise KeyboardInterrupt
         if self._interruptible:
+            # Once: a second one would come into the middle of what the first one lets go of.
+            self._interruptible = False
             raise StopRequested

@@ -16,6 +16,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 from modelmgr.errors import InputError, ModelmgrError, UsageError
+from modelmgr.workers.loaders.frameworks import missing_package
 from modelmgr.workers.loaders.nearest import did_you_mean
 from modelmgr.workers.loaders.onnx_file import tensor_bytes_in_file
 from modelmgr.workers.loaders.registry import get_loader
@@ -44,12 +45,13 @@ def check_spec(spec: ModelSpec, places: Places) -> None:
 
 
 def check_source(spec: ModelSpec, places: Places) -> None:
-    """Refuse a model whose code or file is not there, or is plainly something else.
+    """Refuse a model whose code, file or framework is not there, or is plainly something else.
 
     Raises:
         InputError: as ``check_spec``.
     """
     try:
+        _check_frameworks(spec)
         if spec.target is not None:
             _check_target(spec.tag, spec.target)
         if spec.loader == "onnx":
@@ -69,6 +71,14 @@ def bad_input(error: ModelmgrError, tag: str, places: Places) -> InputError:
     if place is None:
         return InputError(problem)
     return InputError(problem, path=place.path, line=place.line, column=place.column)
+
+
+def _check_frameworks(spec: ModelSpec) -> None:
+    """Refuse a loader whose packages are not installed; imports none of them."""
+    for module in get_loader(spec.loader).preload:
+        package = module.partition(".")[0]
+        if _find_top(package) is None:
+            raise missing_package(package)
 
 
 def _check_onnx(spec: ModelSpec) -> None:

@@ -8,7 +8,7 @@ raises, or whose answer is no set of candidates that suffices, ``lru`` answers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from modelmgr.scheduling.copies import Copy, Device, Model
 from modelmgr.scheduling.lookahead import Ahead, Waiting
@@ -17,6 +17,12 @@ from modelmgr.scheduling.queue import Ticket, TicketQueue
 from modelmgr.scheduling.states import CopyState
 
 Cover = tuple[tuple[Copy, ...], tuple[IdleCopy, ...], tuple[float, ...]]
+# A copy that may go: it, its bytes, whether it is surplus, whether it is cold, its rank, how many
+# copies of its model are loaded.
+_Free = tuple[Copy, int, bool, bool, int, int]
+# Make a tuple's kind of its fields; a NamedTuple's own constructor takes twice as long.
+_new_idle: Callable[[type[IdleCopy], tuple[object, ...]], IdleCopy] = getattr(tuple, "__new__")  # noqa: B009 - its own type is generic
+_IDLE = CopyState.IDLE
 # How many waiting tickets a policy is shown.
 _IN_SIGHT = 16
 _LEAVING = (CopyState.DRAINING, CopyState.UNLOADING)
@@ -45,7 +51,11 @@ class Victims:
         self._fallback = Lru()
         self._cooldown_ns = cooldown_ns
 
-    def candidates(
+    def candidates(self, device: Device, ticket: Ticket, now_ns: int) -> list[IdleCopy]:
+        """Return the idle copies that may go for a ticket, as the policy sees them."""
+        return self._shown(device, self._free_to_go(device, ticket, now_ns), None)
+
+    def _free_to_go(
         self,
         device: Device,
         ticket: Ticket,
@@ -53,8 +63,8 @@ class Victims:
         *,
         more: bool = False,
         spare: Copy | None = None,
-    ) -> list[IdleCopy]:
-        """Return the idle copies that may go, as the policy sees them.
+    ) -> list[_Free]:
+        """Return the idle copies that may go.
 
         Args:
             device: whose copies.
@@ -63,40 +73,56 @@ class Victims:
             more: the room is for one more copy of a model that has some: floors hold.
             spare: a copy that must stay.
         """
-        found: list[IdleCopy] = []
-        queue, min_cold_ns = self._queue, now_ns - self._cooldown_ns
-        waiting = len(queue) > 0
+        found: list[_Free] = []
+        min_cold_ns = now_ns - self._cooldown_ns
+        waiting = len(self._queue) > 0
         charge_of = device.ledger.charge_of
         for copy in device.copies.values():
-            model = copy.model
-            if copy.state is not CopyState.IDLE or copy.ticket is not None or model.pinned:
+            if copy.state is not _IDLE or copy.ticket is not None or copy is spare:
                 continue
-            if copy is spare or (waiting and self.is_promised(copy, ticket)):
+            cold = copy.last_used_ns <= min_cold_ns
+            model = copy.model
+            if model.pinned or (more and not cold):
+                continue
+            if waiting and self.is_promised(copy, ticket):
                 continue
             if len(model.copies) == 1:
                 rank = loaded = 1
             else:
                 rank, loaded = _rank(copy), model.loaded()
             surplus = rank > model.min_copies
-            cold = copy.last_used_ns <= min_cold_ns
-            if more and not (surplus and cold):
+            if more and not surplus:
                 continue
+            found.append((copy, charge_of(copy.number), surplus, cold, rank, loaded))
+        return found
+
+    def _shown(self, device: Device, free: Sequence[_Free], ahead: Ahead | None) -> list[IdleCopy]:
+        """Return copies as the policy sees them."""
+        queue = self._queue
+        waiting = len(queue) > 0
+        found: list[IdleCopy] = []
+        for copy, size_bytes, surplus, cold, rank, loaded in free:
+            model = copy.model
             tag = model.tag
             found.append(
-                IdleCopy(
-                    copy.number,
-                    tag,
-                    device.index,
-                    charge_of(copy.number),
-                    copy.last_used_ns,
-                    copy.idle_serial,
-                    model.reload_ns,
-                    surplus,
-                    cold,
-                    rank,
-                    loaded,
-                    queue.waiting(tag) if waiting else 0,
-                    queue.place(tag, rank) if waiting else None,
+                _new_idle(
+                    IdleCopy,
+                    (
+                        copy.number,
+                        tag,
+                        device.index,
+                        size_bytes,
+                        copy.last_used_ns,
+                        copy.idle_serial,
+                        model.reload_ns,
+                        surplus,
+                        cold,
+                        rank,
+                        loaded,
+                        queue.waiting(tag) if waiting else 0,
+                        queue.place(tag, rank) if waiting else None,
+                        ahead,
+                    ),
                 )
             )
         return found
@@ -123,13 +149,13 @@ class Victims:
         missing = need_bytes - device.ledger.expected_room_bytes()
         if missing > device.ledger.evictable_bytes:
             return None
-        candidates = self.candidates(device, ticket, now_ns, more=more, spare=spare)
-        if sum([candidate.size_bytes for candidate in candidates]) < missing:
+        free = self._free_to_go(device, ticket, now_ns, more=more, spare=spare)
+        if sum([size_bytes for _, size_bytes, *_ in free]) < missing:
             return None
+        ahead = None
         if missing > 0 and not more and len(self._queue) > 1:
-            ahead = self._ahead(device, ticket, need_bytes, missing, candidates)
-            if ahead is not None:
-                candidates = [candidate._replace(ahead=ahead) for candidate in candidates]
+            ahead = self._ahead(device, ticket, need_bytes, missing, free)
+        candidates = self._shown(device, free, ahead)
         values, chosen = self._asked(self._policy, candidates, missing, now_ns)
         if chosen is None:
             values, chosen = self._asked(self._fallback, candidates, missing, now_ns)
@@ -144,7 +170,7 @@ class Victims:
         ticket: Ticket,
         need_bytes: int,
         missing: int,
-        candidates: Sequence[IdleCopy],
+        free: Sequence[_Free],
     ) -> Ahead | None:
         """Return who else waits and could be served on a device, and what is on it.
 
@@ -164,7 +190,7 @@ class Victims:
             others.append(_waiting(model, costs.needed_bytes))
         if not room_is_needed:
             return None
-        idle = {candidate.copy for candidate in candidates}
+        idle = {copy.number for copy, *_ in free}
         held = [
             copy
             for copy in device.copies.values()
@@ -176,7 +202,7 @@ class Victims:
             room_bytes=need_bytes
             - missing
             + charges
-            + sum([candidate.size_bytes for candidate in candidates]),
+            + sum([size_bytes for _, size_bytes, *_ in free]),
             first=_waiting(self._models[ticket.tag], need_bytes),
             others=tuple(others),
             held=tuple([_waiting(copy.model, 0) for copy in held]),

@@ -111,9 +111,16 @@ def test_a_cut_file_is_a_load_error_and_its_weights_are_unknown(tmp_path: Path) 
     path = tmp_path / "cut.onnx"
     path.write_bytes(_field(7, b"\x0a" * 400)[:-1])
     assert tensor_bytes_in_file(path) is None
-    assert OnnxLoader().estimate(_spec(str(path)), []).weights_bytes == path.stat().st_size
+    with pytest.raises(ModelLoadError, match=r"cut\.onnx' is no ONNX file, or is cut off"):
+        OnnxLoader().estimate(_spec(str(path)), [])
     with pytest.raises(ModelLoadError, match=r"onnxruntime cannot load .*cut\.onnx"):
         OnnxLoader().load(_spec(str(path)), device="cpu", seed=0)
+
+
+def test_the_runtimes_own_format_is_guessed_by_its_size(tmp_path: Path) -> None:
+    path = tmp_path / "model.ort"
+    path.write_bytes(b"\x20\x00\x00\x00ORTM")
+    assert OnnxLoader().estimate(_spec(str(path)), []).weights_bytes == 8
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,11 @@ class Chatty(Model):
     def estimate(cls, shapes, size=1):
         return {"weights_bytes": 40 * size, "activation_bytes": [d["batch_size"] for d in shapes]}
 
+class Weighed(Model):
+    def __init__(self, weights_bytes):
+        super().__init__()
+        self.weights_bytes = weights_bytes
+
 def broken(**options):
     raise LookupError("no weights here")
 
@@ -162,6 +167,21 @@ def test_each_failure_says_what_and_why(
     with pytest.raises(kind, match=message) as caught:
         PythonLoader().load(_spec(target), device="cpu", seed=0)
     assert type(caught.value) is kind
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("said", [-5, 1.5, True, "12 MB", [1]])
+def test_weights_that_are_no_size_are_refused_and_not_taken_for_unknown(said: object) -> None:
+    spec = _spec("their_models:Weighed", options={"weights_bytes": said})
+    with pytest.raises(ModelLoadError, match=r"weights_bytes of what .*Weighed.* must be bytes"):
+        PythonLoader().load(spec, device="cpu", seed=0)
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("said", [None, 0, 40, np.int64(40)])
+def test_weights_are_what_the_object_says(said: Any) -> None:
+    spec = _spec("their_models:Weighed", options={"weights_bytes": said})
+    assert PythonLoader().load(spec, device="cpu", seed=0).weights_bytes == said
 
 
 @pytest.mark.usefixtures("folder")

@@ -22,7 +22,11 @@ def import_framework(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        missing = (error.name or name).partition(".")[0]
-        extra = _EXTRAS.get(missing)
-        remedy = f"pip install 'modelmgr[{extra}]'" if extra else f"pip install {missing}"
-        raise MissingPackageError(f"{missing} is not installed; try: {remedy}") from error
+        raise missing_package((error.name or name).partition(".")[0]) from error
+
+
+def missing_package(package: str) -> MissingPackageError:
+    """Return an error that says what to install for a package."""
+    extra = _EXTRAS.get(package)
+    remedy = f"pip install 'modelmgr[{extra}]'" if extra else f"pip install {package}"
+    return MissingPackageError(f"{package} is not installed; try: {remedy}")

@@ -213,6 +213,11 @@ class OnnxLoader:
         self.check(spec)
         path = find_file(spec.model or "")
         found = tensor_bytes_in_file(path)
+        if found is None and path.suffix != ".ort":  # ONNX Runtime's own format is none of protobuf
+            raise ModelLoadError(
+                f"model {spec.tag!r}: {spec.model!r} is no ONNX file, or is cut off: export it "
+                "again"
+            )
         return EstimateReport(
             weights_bytes=path.stat().st_size if found is None else found,
             activation_bytes=(None,) * len(shapes),

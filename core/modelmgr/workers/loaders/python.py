@@ -10,6 +10,8 @@ dict. The target may have ``estimate(shapes, **options)`` that returns ``{"weigh
 
 from __future__ import annotations
 
+import operator
+import reprlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -26,14 +28,30 @@ def _is_size(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
+def _weights_bytes(instance: Any, spec: ModelSpec) -> int | None:
+    """Return what the object says of its weights; ModelLoadError where that is no size."""
+    said: Any = getattr(instance, "weights_bytes", None)
+    if said is None:
+        return None
+    try:
+        size = -1 if isinstance(said, bool) else operator.index(said)  # NumPy's integers too
+    except TypeError:
+        size = -1
+    if size < 0:
+        raise ModelLoadError(
+            f"model {spec.tag!r}: weights_bytes of what {spec.target!r} returned is "
+            f"{reprlib.repr(said)}; it must be bytes or None"
+        )
+    return size
+
+
 class PythonModel:
     """Adapts the user's object, ``instance``; knows nothing of its inside."""
 
     def __init__(self, instance: Any, spec: ModelSpec) -> None:
         self.instance: Any = instance
         self._spec = spec
-        weights: Any = getattr(instance, "weights_bytes", None)
-        self.weights_bytes: int | None = int(weights) if _is_size(weights) else None
+        self.weights_bytes: int | None = _weights_bytes(instance, spec)
         fingerprint: Any = getattr(instance, "fingerprint", None)
         self.fingerprint: str | None = fingerprint if isinstance(fingerprint, str) else None
 
