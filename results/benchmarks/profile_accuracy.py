@@ -21,10 +21,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from modelmgr.devices.discovery import open_reader
+from modelmgr.devices.monitor import GPUMonitor
 from modelmgr.devices.process_memory import read_host_memory
 from modelmgr.errors import ModelmgrError
 from modelmgr.measuring.ledger import ledger_total_bytes
@@ -127,6 +130,16 @@ print(json.dumps({"true_bytes": sum(seen.values()), "load_s": loaded - started,
 """
 
 
+_HELLO = """
+import typer
+def main(name: str = "you"):
+    print("hello", name)
+typer.run(main)
+"""
+_HELPS = 21
+_WATCHED_S = 30.0
+
+
 def main() -> None:
     """Measure everything and write both files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -204,8 +217,47 @@ def _measure_all(
         "processes": processes,
         "parent": parent,
         "workers": _worker_starts(models[0]),
+        "monitor": _monitor(),
+        "help": _help(folder),
         "models": rows,
     }
+
+
+def _monitor() -> dict[str, float]:
+    """Watch a process of 500 MiB as often as a monitor does by default; return what that takes."""
+    holding = f"import sys; held = bytearray({500 * MIB}); print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", holding]
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as watched,  # noqa: S603 - our own
+        closing(open_reader("host", budget_bytes=2 * GIB)) as reader,
+    ):
+        assert watched.stdout is not None  # noqa: S101 - it is a pipe
+        watched.stdout.readline()
+        reader.track(watched.pid)
+        with GPUMonitor(reader=reader):
+            started_s, cpu_before = time.monotonic(), time.process_time()
+            time.sleep(_WATCHED_S)
+            took_s = time.process_time() - cpu_before
+            watched_s = time.monotonic() - started_s
+        watched.kill()
+    return {"watched_s": watched_s, "cpu_s": took_s}
+
+
+def _help(folder: Path) -> dict[str, float]:
+    """Ask our program and a least one of typer's for help, in turn."""
+    hello = folder / "hello.py"
+    hello.write_text(_HELLO, encoding="utf-8")
+    ours = [sys.executable, "-c", "from modelmgr_cli.start import main; main()", "--help"]
+    seconds: dict[str, list[float]] = {"modelmgr": [], "hello": []}
+    for _ in range(_HELPS):
+        for name, command in (
+            ("modelmgr", ours),
+            ("hello", [sys.executable, str(hello), "--help"]),
+        ):
+            started_s = time.perf_counter()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - our own
+            seconds[name].append(time.perf_counter() - started_s)
+    return {name: statistics.median(took) for name, took in seconds.items()}
 
 
 def _profile(out: Path, repeats: int, models: Sequence[ModelSpec]) -> dict[str, Any]:
@@ -346,7 +398,7 @@ def _run(command: Sequence[str]) -> dict[str, Any]:
 
 def _markdown(results: Mapping[str, Any]) -> str:
     machine, parent, workers = results["machine"], results["parent"], results["workers"]
-    rows = results["models"]
+    rows, monitor, told = results["models"], results["monitor"], results["help"]
     adds_up = all(row["ledger_adds_up"] for row in rows)
     further_ns = statistics.median(workers["further_ns"])
     head = f"""# Profile: how true it is and what it costs
@@ -375,6 +427,11 @@ on {machine["cpu"]}, {machine["cores"]} cores, load average {machine["load_avera
 - The parent while profiling: {parent["peak_rss_bytes"] / MIB:.0f} MiB at its peak, torch imported:
   {"YES" if parent["imported_torch"] else "no"}, {parent["cpu_s"] / parent["wall_s"]:.2%} of a core
   (all that it does, watching included)
+- `GPUMonitor` at its default interval, a process of 500 MiB watched:
+  {monitor["cpu_s"] / monitor["watched_s"]:.2%} of a core
+- `modelmgr --help` over a typer program of one function:
+  {told["modelmgr"] / told["hello"]:.2f} ({told["modelmgr"] * 1e3:.0f} and
+  {told["hello"] * 1e3:.0f} ms)
 
 Resident error: median growth over the runtime against the true bytes of parameters and buffers.
 Activation error: the kernel's peak against the framework's count of live tensors, the worst shape.
