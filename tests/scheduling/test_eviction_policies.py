@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelmgr.errors import UsageError
+from modelmgr.scheduling.covering import cheapest_cover
 from modelmgr.scheduling.policies import (
     POLICIES,
     DemandTiers,
@@ -255,6 +256,35 @@ def test_without_demand_the_value_is_the_chance_of_enough_arrivals_in_time() -> 
         )
         assert once == pytest.approx(reload_ns * (1 - math.exp(-mean)))
         assert twice == pytest.approx(reload_ns * (1 - math.exp(-mean) * (1 + mean)))
+
+
+@given(
+    copies=st.lists(
+        st.tuples(st.sampled_from((0.0, 1.0, 1.0 + 1e-14, 3.0)), st.booleans(), st.booleans()),
+        min_size=1,
+        max_size=6,
+    ),
+    data=st.data(),
+)
+def test_where_any_copy_suffices_the_cheapest_goes_as_the_covering_set_has_it(
+    copies: list[tuple[float, bool, bool]], data: st.DataObject
+) -> None:
+    """Among those worth the same, finer than is told apart: surplus, then cold, then the oldest."""
+    ages = data.draw(st.permutations(range(len(copies))))
+    candidates = [
+        idle(number, used_ns=age, surplus=surplus, cold=cold)
+        for number, ((_, surplus, cold), age) in enumerate(zip(copies, ages, strict=True))
+    ]
+    values = [value * 1e9 for value, _, _ in copies]
+    order = sorted(range(len(copies)), key=lambda i: (not copies[i][1], not copies[i][2], ages[i]))
+    cover = cheapest_cover(
+        [10] * len(copies),
+        [values[i] for i in order],
+        10,
+        ties=[(not copies[i][1], not copies[i][2]) for i in order],
+    )
+    assert cover is not None
+    assert QueueValue().choose(candidates, values, 10) == tuple(order[i] for i in cover)
 
 
 def test_the_horizon_follows_how_long_copies_stand_idle_until_they_are_evicted() -> None:

@@ -25,6 +25,8 @@ import json
 from collections.abc import Callable, Sequence
 
 _LINES_AT_ONCE = 512
+_COPIES_KEPT = 4096
+_HIT, _NO_HIT = ',"hit":true}\n', ',"hit":false}\n'
 
 
 class DecisionLog:
@@ -38,7 +40,7 @@ class DecisionLog:
         count: how many decisions were written, those still collected left out.
     """
 
-    __slots__ = ("_devices", "_hash", "_lines", "_tags", "_write", "count")
+    __slots__ = ("_devices", "_granted", "_hash", "_lines", "_tags", "_write", "count")
 
     def __init__(
         self, device_names: Sequence[str], write: Callable[[bytes], object] | None = None
@@ -46,6 +48,7 @@ class DecisionLog:
         self.count = 0
         self._devices = tuple(json.dumps(name) for name in device_names)
         self._tags: dict[str, str] = {}
+        self._granted: dict[int, str] = {}
         self._lines: list[str] = []
         self._hash = hashlib.sha256()
         self._write = write
@@ -62,15 +65,24 @@ class DecisionLog:
         hit: bool,
     ) -> None:
         """Note that a ticket got a copy."""
+        granted = self._granted.get(copy)
+        if granted is None:
+            granted = self._name_copy(tag, copy, device)
         lines = self._lines
         lines.append(
-            f'{{"at_ns":{at_ns},"action_id":{action_id},"action":"grant","ticket":{ticket},'
-            f'"tag":{self._tags.get(tag) or self._text(tag)},"copy":{copy},'
-            f'"device":{self._devices[device]},"lease":{lease},'
-            f'"hit":{"true" if hit else "false"}}}\n'
+            f'{{"at_ns":{at_ns},"action_id":{action_id},"action":"grant","ticket":{ticket}'
+            f"{granted}{lease}{_HIT if hit else _NO_HIT}"
         )
         if len(lines) >= _LINES_AT_ONCE:
             self.flush()
+
+    def _name_copy(self, tag: str, copy: int, device: int) -> str:
+        """Return what is the same in all grants of a copy, and keep it."""
+        if len(self._granted) >= _COPIES_KEPT:
+            self._granted.clear()
+        name = f',"tag":{self._text(tag)},"copy":{copy},"device":{self._devices[device]},"lease":'
+        self._granted[copy] = name
+        return name
 
     def start_load(  # noqa: PLR0917 - an action's fields, in their order
         self,

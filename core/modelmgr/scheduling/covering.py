@@ -19,6 +19,8 @@ from collections.abc import Sequence
 _NODE_LIMIT = 20_000
 # Steps of the largest value: finer differences than a millionth of a millionth are not told apart.
 _FINE = 1 << 40
+STEP = 2 / _FINE
+"""Values that differ by more than this share of the largest are told apart."""
 
 
 def cheapest_cover(
@@ -76,19 +78,23 @@ def first_that_suffice(sizes: Sequence[int], need: int) -> tuple[int, ...] | Non
     return tuple(range(len(sizes))) if freed >= need else None
 
 
-def _least(items: Sequence[int], values: Sequence[float], ties: Sequence[tuple[int, ...]]) -> int:
-    """Return the one item that is lightest as ``_weights`` has it."""
+def whole_weights(values: Sequence[float]) -> list[int]:
+    """Return values in whole steps of the largest: what is finer is not told apart."""
     largest = max(values)
     scale = _FINE / largest if largest > 0 else 0.0
-    return min(items, key=lambda i: (round(values[i] * scale), ties[i] if ties else (), i))
+    return [round(value * scale) for value in values]
+
+
+def _least(items: Sequence[int], values: Sequence[float], ties: Sequence[tuple[int, ...]]) -> int:
+    """Return the one item that is lightest as ``_weights`` has it."""
+    weights = whole_weights(values)
+    return min(items, key=lambda i: (weights[i], ties[i] if ties else (), i))
 
 
 def _weights(values: Sequence[float], ties: Sequence[tuple[int, ...]]) -> list[int]:
     """Return one integer an item whose sums order sets as the module says."""
     count = len(values)
-    largest = max(values)
-    scale = _FINE / largest if largest > 0 else 0.0
-    weights = [round(value * scale) for value in values]
+    weights = whole_weights(values)
     for place in range(len(ties[0]) if ties else 0):
         digit = count * max(tie[place] for tie in ties) + 1
         weights = [w * digit + tie[place] for w, tie in zip(weights, ties, strict=True)]

@@ -657,7 +657,6 @@ class Scheduler:
 
     def _evict(self, ticket: Ticket, plan: Plan) -> None:
         """Order the unloads of a plan's victims, with what there was to choose from."""
-        by_number = {candidate.copy: candidate for candidate in plan.candidates}
         candidates = tuple(
             [
                 _new_candidate(Candidate, (c.tag, c.copy, value, c.size_bytes))
@@ -668,8 +667,9 @@ class Scheduler:
         instead = () if plan.isolated else self._chosen_by_others(plan)
         reason = "isolation" if plan.isolated else "make-room"
         for victim in plan.victims:
+            candidate = next(c for c in plan.candidates if c.copy == victim.number)
             for policy in (self._policy, *self._others):
-                policy.evicted(by_number[victim.number], self._now_ns)
+                policy.evicted(candidate, self._now_ns)
             self._order_unload(victim, reason, ticket.tag, candidates, chosen, instead)
 
     def _chosen_by_others(self, plan: Plan) -> tuple[tuple[str, tuple[int, ...]], ...]:

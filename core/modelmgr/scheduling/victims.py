@@ -150,7 +150,7 @@ class Victims:
         if missing > device.ledger.evictable_bytes:
             return None
         free = self._free_to_go(device, ticket, now_ns, more=more, spare=spare)
-        if sum([size_bytes for _, size_bytes, *_ in free]) < missing:
+        if sum([entry[1] for entry in free]) < missing:
             return None
         ahead = None
         if missing > 0 and not more and len(self._queue) > 1:
@@ -190,7 +190,7 @@ class Victims:
             others.append(_waiting(model, costs.needed_bytes))
         if not room_is_needed:
             return None
-        idle = {copy.number for copy, *_ in free}
+        idle = {entry[0].number for entry in free}
         held = [
             copy
             for copy in device.copies.values()
@@ -199,10 +199,7 @@ class Victims:
         charges = sum([device.ledger.charge_of(copy.number) for copy in held])
         return Ahead(
             need_bytes=missing,
-            room_bytes=need_bytes
-            - missing
-            + charges
-            + sum([size_bytes for _, size_bytes, *_ in free]),
+            room_bytes=need_bytes - missing + charges + sum([entry[1] for entry in free]),
             first=_waiting(self._models[ticket.tag], need_bytes),
             others=tuple(others),
             held=tuple([_waiting(copy.model, 0) for copy in held]),
@@ -217,12 +214,15 @@ class Victims:
         try:
             values = policy.values(candidates, now_ns)
             chosen = policy.choose(candidates, values, missing) if missing > 0 else ()
-            if chosen is None or len(values) != len(candidates):
+            count = len(candidates)
+            if chosen is None or len(values) != count or len(set(chosen)) != len(chosen):
                 return None, None
-            different = set(chosen)
-            if len(different) != len(chosen) or not different <= set(range(len(candidates))):
-                return None, None
-            if sum([candidates[i].size_bytes for i in chosen]) < missing:
+            freed = 0
+            for i in chosen:
+                if not 0 <= i < count:
+                    return None, None
+                freed += candidates[i].size_bytes
+            if freed < missing:
                 return None, None
         except Exception:  # noqa: BLE001 - a policy of the user's must not break the scheduler
             return None, None

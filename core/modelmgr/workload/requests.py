@@ -47,8 +47,12 @@ from modelmgr.workload.traces import read_trace
 
 _BATCH = 2048
 """Requests that a batch is meant to have; it is cut by time, so it may have more or fewer."""
-_PER_MODEL = 32
-"""... but at least so many for each model of a mix, as asking a model costs time too."""
+_PER_MODEL = 512
+"""... of a mix rather so many for each model, as asking a model costs time too, ..."""
+_LARGE_BATCH = 32_768
+"""... within so many, which take 6 MB, ..."""
+_LEAST_PER_MODEL = 32
+"""... but no fewer than so many."""
 
 _AT = itemgetter(0)
 
@@ -137,7 +141,11 @@ class RequestSource:
             if times is not None:
                 columns = self._service.columns(number, index, phase.shapes.get(tag, ()))
                 models.append((index, times, columns))
-        wanted = max(_BATCH, _PER_MODEL * len(models))
+        wanted = max(
+            _BATCH,
+            min(_PER_MODEL * len(models), _LARGE_BATCH),
+            _LEAST_PER_MODEL * len(models),
+        )
         window_ns = max(1, round(wanted * NS_PER_S / peak_rate_per_s(phase.arrivals)))
         now_ns, end_ns = start_ns, start_ns + phase.duration_ns
         while now_ns < end_ns:
