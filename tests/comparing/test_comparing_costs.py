@@ -301,6 +301,24 @@ def test_noise_wider_than_the_limit_is_too_noisy_to_say() -> None:
     assert found.ending == "inconclusive"
 
 
+def test_a_quiet_model_that_is_slower_is_worse_beside_noisy_ones() -> None:
+    """The noise of the others was taken for its own, and five values could outrank no five."""
+
+    def timed(value: float, noise: float, seed: int) -> ModelCost:
+        return ModelCost(
+            initial_estimate_bytes=1, load_ns=lasting(value, noise=noise, seed=seed, count=5)
+        )
+
+    noisy_old = {f"n{index}": timed(1e9, 0.4, index) for index in range(4)}
+    noisy_new = {f"n{index}": timed(1e9, 0.4, index + 50) for index in range(4)}
+    found = compare_costs(
+        database(quiet=timed(2e8, 0.001, 1), **noisy_old),
+        database(quiet=timed(2.3e8, 0.001, 2), **noisy_new),
+        gate("load_ns:10%"),
+    )
+    assert worse(found) == {("quiet", "load_ns")}
+
+
 @given(DATABASES)
 @settings(deadline=None, max_examples=30)
 def test_a_database_compared_with_itself_never_fails(costs: CostDatabase) -> None:

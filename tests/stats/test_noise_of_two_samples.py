@@ -142,3 +142,35 @@ def test_swapping_the_sides_turns_a_tails_difference_round() -> None:
 def test_a_sample_beside_itself_has_no_difference() -> None:
     values = drawn(random.Random(5), 100)
     assert statistic_difference(values, values, "mean") == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("counts", [(5, 5), (4, 6), (3, 9), (9, 3), (2, 19)])
+def test_samples_that_lie_wholly_above_others_are_above_them_whatever_their_sizes(
+    counts: tuple[int, int],
+) -> None:
+    """Five beside five never were: their p is 1/252, and its approximation 0.006."""
+    old, new = counts
+    assert is_above(range(100, 100 + new), range(old))
+    assert not is_above(range(old - 1, old - 1 + new), range(old))
+
+
+def test_a_quiet_sample_keeps_its_own_noise_beside_noisy_ones() -> None:
+    quiet = [100.0, 100.1, 99.9, 100.05, 99.95]
+    old, new = log_moments(quiet), log_moments([value * 1.15 for value in quiet])
+    beside_noise = relative_shift(old, new, least_noise=0.3)
+    assert beside_noise is not None
+    assert 0.13 < beside_noise.low < 0.15 < beside_noise.high < 0.17
+
+
+@pytest.mark.parametrize("count", [3, 5, 15, 60])
+def test_the_least_noise_alarms_no_more_often_than_the_confidence_allows(count: int) -> None:
+    """Whether a quiet sample is quiet, or by chance, is told at its own small risk."""
+    generator = random.Random(count)
+    tries = 3_000
+    alarms = 0
+    for _ in range(tries):
+        old, new = drawn(generator, count), drawn(generator, count)
+        found = relative_shift(log_moments(old), log_moments(new), least_noise=0.1)
+        assert found is not None
+        alarms += found.low > 0 and is_above(new, old)
+    assert alarms <= 0.005 * tries
