@@ -39,6 +39,10 @@ _TOUCHED = {
     "none": "no figure depends on it",
 }
 _LISTED = 10
+_LEAST_CHANGE = 0.01
+_MOST_CHANGE = 99_999
+_MOST_END = 999
+"""In per cent: what lies beyond is said to, as no more digits would help anybody who reads them."""
 
 Level = Literal["bad", "odd", "plain"]
 
@@ -104,15 +108,37 @@ def owned(figure: FigureComparison | KnownOnce) -> str:
 
 def change_text(figure: FigureComparison) -> str:
     """Return ``+5.2 %``; from nothing there is no share."""
-    return "from 0" if figure.change is None else f"{figure.change * 100:+.3g} %"
+    if figure.change is None:
+        return "from 0"
+    per_cent = figure.change * 100
+    if 0 < abs(per_cent) < _LEAST_CHANGE:
+        return f"{'< +' if per_cent > 0 else '> -'}{_LEAST_CHANGE} %"
+    if abs(per_cent) < 999.5:
+        return f"{per_cent:+.3g} %"
+    return f"{_per_cent(per_cent, 0, _MOST_CHANGE)} %"
 
 
 def interval_text(figure: FigureComparison) -> str:
-    """Return ``+4.1 to +6.3 %``; empty of an exact figure, ``?`` where nobody knows the noise."""
+    """Return ``+4.1 to +6.3 %``; ``exact`` of an exact figure, ``?`` where nobody knows the noise.
+
+    As fine as the interval is narrow. Of an end that is farther away than any reader can use it
+    says only that it is: ``-93 to > +999 %``.
+    """
     if figure.interval_99 is None:
         return "exact" if figure.exact else "?"
-    low, high = figure.interval_99
-    return f"{low * 100:+.2g} to {high * 100:+.2g} %"
+    low, high = (end * 100 for end in figure.interval_99)
+    width = high - low
+    decimals = 0 if width >= 10 else 1 if width >= 0.1 else 2
+    ends = (_per_cent(end, decimals, _MOST_END) for end in (low, high))
+    return f"{' to '.join(ends)} %"
+
+
+def _per_cent(value: float, decimals: int, most: int) -> str:
+    """Return a signed number of per cent without exponent; ``> +999`` where it is beyond."""
+    if abs(value) > most:
+        return f"{'> +' if value > 0 else '< -'}{most:,}"
+    text = f"{value:+,.{decimals}f}"
+    return text if any(digit in text for digit in "123456789") else text[1:]
 
 
 def value_texts(figure: FigureComparison) -> tuple[str, str]:
