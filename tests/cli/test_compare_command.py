@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,49 @@ def test_exports_lie_beside_the_new_file_or_where_they_are_wanted(
     assert finished.stderr.count("written to") == len(asked)
 
 
+def test_an_export_replaces_nothing_that_the_comparison_reads(
+    modelmgr: Program, baseline: Path
+) -> None:
+    (modelmgr.folder / "gate.yaml").write_text("schema_version: 1\nfail_on: {peak_bytes: 5%}\n")
+    (modelmgr.folder / "baseline.jsonl").write_text("the log\n")
+    for name, called in (
+        ("gate.yaml", "the file of thresholds"),
+        ("baseline.jsonl", "the decision log"),
+    ):
+        before = (modelmgr.folder / name).read_bytes()
+        refused = modelmgr(
+            *("compare", baseline.name, baseline.name, "--thresholds", "gate.yaml"),
+            *("--export", f"csv={name}"),
+        )
+        _said(refused, 2)
+        assert called in refused.stderr
+        assert (modelmgr.folder / name).read_bytes() == before
+
+
+def test_an_export_makes_the_page_no_longer(
+    modelmgr: Program, baseline: Path, database: CostDatabase
+) -> None:
+    _save(modelmgr, database, **{"bert-base": make_cost(500, 171.3, 145.1)})
+    plain = _said(modelmgr("compare", baseline.name, "new.json"), 1)
+    exported = _said(modelmgr("compare", baseline.name, "new.json", "--export", "csv"), 1)
+    assert exported == plain
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 100, 140])
+def test_every_figure_is_named_in_whole_however_narrow_the_terminal(
+    modelmgr: Program, baseline: Path, database: CostDatabase, columns: int
+) -> None:
+    """A name cut to its model and two letters was that of several figures."""
+    _save(modelmgr, database, **{"bert-base": make_cost(500, 171.3, 145.1)})
+    finished = modelmgr("compare", baseline.name, "new.json", environment={"COLUMNS": str(columns)})
+    said = _said(finished, 1)
+    assert "\N{HORIZONTAL ELLIPSIS}" not in said
+    lines = said.splitlines()
+    for figure in ("peak_bytes", "load_peak_bytes", "ledger.weights_bytes"):
+        assert sum(line.split()[:2] == ["bert-base", figure] for line in lines) == 1
+    assert max(map(len, lines)) <= columns
+
+
 def _decision(at_ns: int, copy: int) -> bytes:
     line: dict[str, Any] = {"at_ns": at_ns, "action_id": at_ns, "action": "start_unload"}
     line |= {"tag": "bert", "copy": copy, "device": "gpu0", "reason": "make-room"}
@@ -256,6 +300,7 @@ def test_the_first_differing_decision_is_found_in_the_logs_beside_the_results(
     assert "Before it, on both sides:\n  0 ns  start_unload bert copy 1" in said
     assert "baseline:\n  1 ns  start_unload bert copy 2" in said
     assert "new:\n  1 ns  start_unload bert copy 3" in said
+    os.mkfifo(modelmgr.folder / "new.fifo.jsonl")  # nobody ever writes to it
     (modelmgr.folder / "new.jsonl").write_bytes(_decision(0, 9))  # another run's
     said = _said(modelmgr("compare", "old.json", "new.json"), 0)
     assert "there is no log of both" in said

@@ -199,3 +199,17 @@ def test_no_text_breaks_out_of_its_cell(odd: Comparison, form: ComparisonFormat)
         cells = {line.replace("\\|", "").count("|") for line in lines}
         assert cells == {9}
         assert "<b>" not in text.replace("\\<", "")
+
+
+@pytest.mark.parametrize("form", ["bencher", "benchmark-action"])
+def test_an_interval_without_end_is_left_out_and_not_null(
+    worse: Comparison, form: ComparisonFormat
+) -> None:
+    """Two wild samples have an interval beyond the largest number there is."""
+    endless = tuple(
+        msgspec.structs.replace(each, old=10**12, new=10**12, interval_99=(-1.0, 1e304))
+        for each in worse.figures
+    )
+    text = export_comparison(msgspec.structs.replace(worse, figures=endless), form)
+    assert "null" not in text
+    assert "inf" not in text

@@ -140,7 +140,7 @@ def compare(
     """Read both, compare, show, write."""
     terminal = terminal_of(context)
     gc.disable()  # a million records that live to the end: looking for garbage takes a third
-    exports = _read_exports(export, new, {"the baseline": baseline, "the new file": new})
+    exports = _read_exports(export, new, _files_read(baseline, new, thresholds))
     if not baseline.exists():
         return _without_baseline(baseline, new, terminal, update=update_baseline)
     if update_baseline:
@@ -228,6 +228,17 @@ def _show(found: Comparison, terminal: Terminal, *, json: bool, every: bool) -> 
     from modelmgr_cli.render.comparison import ROWS, comparison_page  # noqa: PLC0415 - loads rich
 
     terminal.show(*comparison_page(found, rows=None if every else ROWS))
+
+
+def _files_read(baseline: Path, new: Path, thresholds: Path | None) -> dict[str, Path]:
+    """Return what an export must not replace, by what it is called."""
+    read = {"the baseline": baseline, "the new file": new}
+    if thresholds is not None:
+        read["the file of thresholds"] = thresholds
+    for name, path in (("baseline", log_beside(baseline)), ("new file", log_beside(new))):
+        if path.exists():
+            read[f"the decision log of the {name}"] = path
+    return read
 
 
 def _read_exports(

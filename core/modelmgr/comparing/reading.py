@@ -88,6 +88,8 @@ def opened_log(result: Result, path: Path) -> Generator[BinaryIO | None]:
     """
     for candidate in _candidates(result, path):
         try:
+            if not candidate.is_file():
+                continue  # a pipe that nobody writes to, or a device without end, would hold us up
             with candidate.open("rb") as log:
                 if _sha256(log) == result.decisions_sha256:
                     log.seek(0)

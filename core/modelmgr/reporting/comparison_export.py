@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -196,7 +197,9 @@ def _action_entry(figure: FigureComparison) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": owned(figure), "unit": figure.unit, "value": figure.new}
     if figure.interval_99 is not None:
         low, high = figure.interval_99
-        entry["range"] = f"± {(high - low) / 2 * abs(figure.old):.6g}"
+        reach = (high - low) / 2 * abs(figure.old)
+        if math.isfinite(reach):
+            entry["range"] = f"± {reach:.6g}"
     entry["extra"] = (
         f"{WORDS[figure.verdict]} than the baseline's {figure.old}"
         if figure.verdict in {"worse", "better"}
@@ -221,7 +224,9 @@ def _bencher(found: Comparison) -> str:
         metric: dict[str, int | float] = {"value": each.new}
         if each.interval_99 is not None:
             low, high = (each.old * (1 + end) for end in each.interval_99)
-            metric |= {"lower_value": min(low, each.new), "upper_value": max(high, each.new)}
+            metric["lower_value"] = min(low, each.new)
+            if math.isfinite(high):  # of two values far apart the interval ends nowhere
+                metric["upper_value"] = max(high, each.new)
         benchmarks.setdefault(benchmark, {})[slug] = metric
     return _json(benchmarks)
 
