@@ -394,6 +394,16 @@ def test_a_shapes_own_threshold_holds_instead_of_all_shapes() -> None:
     assert compare_costs(old, new, narrow).ending == "regression"
 
 
+def test_a_threshold_of_a_model_or_shape_that_nobody_has_is_said_to_gate_nothing() -> None:
+    """A slip of the pen left a model ungated, and nobody was told."""
+    old = database(bert=cost(0), gone=cost(1))
+    used = ("peak_bytes:5%", "gone:peak_bytes:5%", "shapes[batch_size=4].latency_ns:5%")
+    unused = ("bret:peak_bytes:2%", "bert:shapes[batch_size=5].latency_ns:5%")
+    found = compare_costs(old, database(bert=cost(0)), gate(*used, *unused))
+    assert found.unused == unused
+    assert compare_costs(old, old).unused == ()
+
+
 def test_what_fails_comes_first_then_what_moved_most() -> None:
     old = database(a=_exactly(1000), b=_exactly(1000), c=_exactly(1000))
     new = database(a=_exactly(1100), b=_exactly(1300), c=_exactly(500))

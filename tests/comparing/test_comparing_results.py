@@ -20,6 +20,7 @@ from modelmgr.records.result import (
     RequestCounts,
     Result,
 )
+from modelmgr.reporting.comparison_words import remarks
 
 MS = 1_000_000
 
@@ -179,6 +180,20 @@ def test_results_of_other_traffic_have_nothing_in_common(changes: dict[str, obje
     assert found.mismatches[0].touches == "all"
     allowed = compare_results(result(), other, gate("hits:0"), allow_mismatch=True)
     assert allowed.ending in {"fine", "inconclusive"}
+
+
+def test_two_interrupted_results_are_comparable_only_if_they_end_at_the_same_time() -> None:
+    old = result(partial=True)
+    other = result(partial=True, duration_ns=10**9, reload_cost_ns=10**11)
+    found = compare_results(old, other)
+    assert (found.ending, found.mismatches[0].name) == ("nothing-in-common", "interrupted")
+    assert compare_results(old, result(partial=True)).ending == "fine"
+
+
+def test_a_threshold_of_a_model_that_nobody_has_is_said_to_gate_nothing() -> None:
+    found = compare_results(result(), result(), gate("bret:wait_ns.p95:3%", "reload_cost_ns"))
+    assert (found.ending, found.unused) == ("fine", ("bret:models.wait_ns.p95:3%",))
+    assert any("bret:models.wait_ns.p95:3% gates nothing" in each.text for each in remarks(found))
 
 
 def test_a_real_run_of_another_machine_is_not_comparable_but_its_failures_are_facts() -> None:

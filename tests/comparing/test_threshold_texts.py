@@ -63,7 +63,11 @@ def test_a_threshold_is_read_as_it_is_meant(text: str, compared: Compared, meant
         ("peak_bytes:-5%", "costs", "is no limit"),
         ("shapes.throughput_per_s:5%", "costs", "write 'shapes.latency_ns'"),
         ("bert:reload_cost_ns:5%", "result", "of a single model"),
-        ("", "costs", "there is no figure ''"),
+        ("", "costs", "names no figure; write for example 'peak_bytes:5%'"),
+        ("peak_bytes:", "costs", "'peak_bytes:' names no figure"),
+        ("bert:wait_ns.p95:", "result", "write for example 'wait_ns.p95:10%'"),
+        ("peak_bytes:0.05", "costs", "for a share write '5%'"),
+        ("wait_ns.p95:1%+0.5", "result", "for a share write '50%'"),
     ],
 )
 def test_a_threshold_that_is_none_is_refused_with_what_to_write(

@@ -30,9 +30,10 @@ from modelmgr.comparing.judging import common_shift, judge
 from modelmgr.comparing.mismatches import machine_mismatches, result_mismatches
 from modelmgr.comparing.pairs import Pair
 from modelmgr.comparing.result_pairs import pair_results
-from modelmgr.comparing.thresholds import Thresholds, default_thresholds
+from modelmgr.comparing.thresholds import Threshold, Thresholds, default_thresholds
 from modelmgr.errors import UsageError
 from modelmgr.records.costs import CostDatabase, Eviction, Ledger, ModelCost
+from modelmgr.records.figures import shape_name
 from modelmgr.records.result import Result
 from modelmgr.units import format_bytes
 
@@ -83,6 +84,7 @@ def compare_costs(
             new=names[1],
             ending="fine",
             thresholds=tuple(map(str, wanted.given)),
+            unused=tuple(str(each) for each in wanted.given if not _is_used(each, old, new)),
             mismatches=mismatches,
             mismatch_allowed=allow_mismatch,
             vanished=tuple(tag for tag in old.models if tag not in new.models),
@@ -152,6 +154,11 @@ def compare_results(
             new=names[1],
             ending="fine",
             thresholds=tuple(map(str, wanted.given)),
+            unused=tuple(
+                str(each)
+                for each in wanted.given
+                if each.model is not None and each.model not in {*old.models, *new.models}
+            ),
             mismatches=mismatches,
             mismatch_allowed=allow_mismatch,
             vanished=tuple(tag for tag in old.models if tag not in new.models),
@@ -199,6 +206,20 @@ def _checked(thresholds: Thresholds | None, compared: str) -> Thresholds | None:
     if thresholds is not None and thresholds.compared != compared:
         raise UsageError(f"thresholds of {KINDS[thresholds.compared]} cannot judge {compared}")
     return thresholds
+
+
+def _is_used(threshold: Threshold, old: CostDatabase, new: CostDatabase) -> bool:
+    """Return whether either database has the model and the shape that a threshold names."""
+    model, shape = threshold.model, threshold.shape
+    found = [
+        cost
+        for side in (old, new)
+        for cost in (side.models.values() if model is None else [side.models.get(model)])
+        if cost is not None
+    ]
+    if shape is None:
+        return bool(found) or model is None
+    return any(shape_name(each.dims) == shape for cost in found for each in cost.shapes)
 
 
 def _is_measured(cost: ModelCost) -> bool:

@@ -138,6 +138,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         new: what the later one is called.
         ending: what the gate says; ``nothing-in-common`` where no gated figure could be compared.
         thresholds: what fails, as ``--fail-on`` takes it.
+        unused: those of them whose model or shape neither file has, which therefore gate nothing.
         mismatches: other machines, devices, versions, scenarios; those that touch most first.
         mismatch_allowed: they were compared all the same.
         vanished: models that only the baseline has; they fail the gate.
@@ -162,6 +163,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     new: str
     ending: Ending
     thresholds: tuple[str, ...]
+    unused: tuple[str, ...] = ()
     mismatches: tuple[Mismatch, ...] = ()
     mismatch_allowed: bool = False
     vanished: tuple[str, ...] = ()

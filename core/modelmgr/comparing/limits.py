@@ -67,10 +67,21 @@ def parse_limit(text: str, unit: Unit) -> Limit:
         if percent is not None:
             share += Fraction(percent[1]) / 100
         elif _NUMBER.fullmatch(stripped):
-            amount += Fraction(stripped)
+            amount += _plain(stripped, unit)
         else:
             amount += _amount(stripped, unit)
     return Limit(share, amount, re.sub(r"\s+", " ", text.strip()))
+
+
+def _plain(text: str, unit: Unit) -> Fraction:
+    """Return an amount without a unit; half a byte, or half a nanosecond, was meant otherwise."""
+    amount = Fraction(text)
+    if 0 < amount < 1 and unit in {"bytes", "ns"}:
+        share = f"{float(amount * 100):g}%"
+        raise ValueError(
+            f"{text!r} is less than one of its unit, {unit}; for a share write {share!r}"
+        )
+    return amount
 
 
 def _amount(text: str, unit: Unit) -> int:

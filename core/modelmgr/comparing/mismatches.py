@@ -14,6 +14,7 @@ from modelmgr.comparing.comparison import Mismatch
 from modelmgr.records.costs import MachineInfo
 from modelmgr.records.machines import Difference, machine_differences
 from modelmgr.records.result import Result
+from modelmgr.units import format_duration
 
 Touched = Literal["all", "measured", "times", "none"]
 _MOST_FIRST: tuple[Touched, ...] = ("all", "measured", "times", "none")
@@ -53,7 +54,7 @@ def result_mismatches(old: Result, new: Result) -> tuple[Mismatch, ...]:
             ("mode", old.mode, new.mode),
             ("scenario", old.scenario, new.scenario),
             ("seed", old.seed, new.seed),
-            ("interrupted", _yes(old.partial), _yes(new.partial)),
+            ("interrupted", _interrupted(old, new), _interrupted(new, old)),
         )
         if before != after
     ]
@@ -119,5 +120,8 @@ def _touched(difference: Difference, on_host: bool) -> Touched:
     return "measured"
 
 
-def _yes(value: object) -> str:
-    return "yes" if value else "no"
+def _interrupted(result: Result, other: Result) -> str:
+    """Return whether a result is of a part; of two parts, of which."""
+    if not result.partial:
+        return "no"
+    return f"after {format_duration(result.duration_ns)}" if other.partial else "yes"

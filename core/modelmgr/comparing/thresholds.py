@@ -29,6 +29,7 @@ from modelmgr.records.validation import nearest, shorten
 
 _SHAPE = re.compile(r"shapes\[([^\]]*)\]\.(.+)")
 _LIMIT_LIKE = re.compile(r"\s*[+-]?[\d.].*")
+_EXAMPLES: Mapping[Compared, str] = {"costs": "peak_bytes:5%", "result": "wait_ns.p95:10%"}
 
 
 class Rule(NamedTuple):
@@ -152,6 +153,8 @@ def parse_threshold(text: str, compared: Compared, *, model: str | None = None) 
     head, colon, tail = rest.rpartition(":")
     if model is None and colon and _LIMIT_LIKE.fullmatch(tail):
         rest, limit_text = head.strip(), tail
+    if not text.strip() or text.strip().endswith(":"):
+        raise UsageError(f"{text!r} names no figure; write for example '{_EXAMPLES[compared]}'")
     owner, figure, shape = _split(rest, compared, model)
     if figure == DECISIONS:
         if owner is not None or limit_text is not None:

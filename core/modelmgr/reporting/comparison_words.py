@@ -66,6 +66,9 @@ def remarks(found: Comparison) -> Iterator[Remark]:
     for mismatch in found.mismatches:
         yield Remark("plain" if mismatch.touches == "none" else "odd", _mismatch(found, mismatch))
     yield from _first(
+        "odd", [f"{each} gates nothing: no such model or shape in either" for each in found.unused]
+    )
+    yield from _first(
         "bad", [f"{tag} vanished: only {found.baseline} has it" for tag in found.vanished]
     )
     yield from _first(
@@ -91,6 +94,10 @@ def remarks(found: Comparison) -> Iterator[Remark]:
             f"the times of nearly all models moved by {found.common_shift:+.0%} together: a slower "
             "or faster machine, or something that all of them share",
         )
+    if found.ending == "nothing-in-common" and found.counts and any(found.counts.values()):
+        compared = sum(each.gated for each in found.figures)
+        if not compared and not found.unused:
+            yield Remark("odd", "no figure that would fail is known in both")
 
 
 def _first(level: Level, texts: Sequence[str]) -> Iterator[Remark]:
