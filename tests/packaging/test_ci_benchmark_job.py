@@ -254,10 +254,10 @@ def test_the_base_is_measured_first_where_it_is_named_and_stands_for_the_baselin
     (team / "modelmgr-baseline" / "costs.json").unlink()
     (team / "models.yaml").write_text(_MODELS.replace("48 MiB", "64 MiB"))
 
-    job = _use(team, models="models.yaml", base=base)
-
-    assert job.failed
-    assert re.search(r"❌ worse \| one resident\\?_bytes", job.summary)
+    # Again, as on a runner that keeps its checkout and empties its temporary folder.
+    for job in (_use(team, models="models.yaml", base=base) for _ in range(2)):
+        assert job.failed
+        assert re.search(r"❌ worse \| one resident\\?_bytes", job.summary)
 
 
 def test_a_missing_baseline_is_an_error_that_says_where_to_take_one_from(team: Path) -> None:
