@@ -132,6 +132,25 @@ def test_without_a_baseline_it_ends_with_5_and_can_make_one(
     assert written == (modelmgr.folder / "new.json").read_bytes()
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_new_file_that_is_a_pipe_becomes_the_baseline_in_whole(
+    modelmgr: Program, baseline: Path, database: CostDatabase, there: bool
+) -> None:
+    """It was read twice, and the second time there was nothing left: an empty baseline."""
+    content = encode_costs(
+        msgspec.structs.replace(database, models={"bert-base": make_cost(500, 171.3, 145.1)})
+    )
+    if not there:
+        baseline.unlink()
+    pipe = modelmgr.folder / "new.json"
+    os.mkfifo(pipe)
+    keeps_it = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)  # what is written stays until it is read
+    pipe.write_bytes(content)
+    _said(modelmgr("compare", baseline.name, "new.json", "--update-baseline"), 0)
+    os.close(keeps_it)
+    assert baseline.read_bytes() == content
+
+
 def test_updating_the_baseline_takes_what_is_worse(
     modelmgr: Program, baseline: Path, database: CostDatabase
 ) -> None:

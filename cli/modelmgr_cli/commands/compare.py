@@ -54,9 +54,12 @@ from modelmgr.comparing.compare import Lines, compare_costs, compare_results
 from modelmgr.comparing.comparison import Comparison
 from modelmgr.comparing.reading import (
     MAX_FILE_BYTES,
+    Side,
     check_one_kind,
+    decode_side,
     log_beside,
     opened_log,
+    read_content,
     read_side,
 )
 from modelmgr.comparing.thresholds import Thresholds, parse_threshold
@@ -141,13 +144,19 @@ def compare(
     terminal = terminal_of(context)
     gc.disable()  # a million records that live to the end: looking for garbage takes a third
     exports = _read_exports(export, new, _files_read(baseline, new, thresholds))
+    # Once: a pipe has nothing more to give to the baseline, and a file may be another one by then.
+    content = read_content(new)
+    new_side = decode_side(content, str(new))
     if not baseline.exists():
-        return _without_baseline(baseline, new, terminal, update=update_baseline)
+        return _without_baseline(baseline, new, content, terminal, update=update_baseline)
     if update_baseline:
         options.check_output(baseline, "--update-baseline")
+    else:
+        content = b""
     found = _compared(
         baseline,
         new,
+        new_side,
         fail_on=fail_on or (),
         thresholds=thresholds,
         allow_mismatch=allow_mismatch,
@@ -158,7 +167,7 @@ def compare(
     if update_baseline:
         if found.compared == "result":
             _replace_log(baseline, new, terminal)
-        _replace(baseline, new, terminal)
+        _replace(baseline, new, content, terminal)
         return Outcome.FINE
     return _OUTCOMES[found.ending]
 
@@ -166,13 +175,14 @@ def compare(
 def _compared(
     baseline: Path,
     new: Path,
+    new_side: Side,
     *,
     fail_on: Sequence[str],
     thresholds: Path | None,
     allow_mismatch: bool,
     keep_same: bool,
 ) -> Comparison:
-    old_side, new_side = read_side(baseline), read_side(new)
+    old_side = read_side(baseline)
     names = str(baseline), str(new)
     check_one_kind(old_side, new_side, names)
     if isinstance(old_side, CostDatabase) and isinstance(new_side, CostDatabase):
@@ -279,11 +289,12 @@ def _export(
         terminal.tell(f"{form} written to {path}")
 
 
-def _without_baseline(baseline: Path, new: Path, terminal: Terminal, *, update: bool) -> Outcome:
-    read_side(new)  # what is no good must not become the baseline, nor be hidden by its absence
+def _without_baseline(
+    baseline: Path, new: Path, content: bytes, terminal: Terminal, *, update: bool
+) -> Outcome:
     if update:
         options.check_output(baseline, "--update-baseline")
-        _replace(baseline, new, terminal)
+        _replace(baseline, new, content, terminal)
         return Outcome.FINE
     hint = "--update-baseline makes NEW the baseline"
     terminal.complain(str(InputError("there is no baseline", path=str(baseline), hint=hint)))
@@ -303,7 +314,6 @@ def _replace_log(baseline: Path, new: Path, terminal: Terminal) -> None:
     terminal.tell(f"{old_log} is now what {new_log} is")
 
 
-def _replace(baseline: Path, new: Path, terminal: Terminal) -> None:
-    content = read_input(new, limit_bytes=MAX_FILE_BYTES, what="cost database or result")
+def _replace(baseline: Path, new: Path, content: bytes, terminal: Terminal) -> None:
     write_atomically(baseline, content)
     terminal.tell(f"the baseline {baseline} is now what {new} is")

@@ -48,8 +48,16 @@ def read_side(path: str | Path) -> Side:
     Raises:
         InputError: there is no such file, it is larger than 256 MiB, or neither of the two.
     """
-    name = os.fspath(path)
-    content = read_input(path, limit_bytes=MAX_FILE_BYTES, what=_WHAT)
+    return decode_side(read_content(path), os.fspath(path))
+
+
+def read_content(path: str | Path) -> bytes:
+    """Return the bytes of what is to be compared; InputError as ``read_side``."""
+    return read_input(path, limit_bytes=MAX_FILE_BYTES, what=_WHAT)
+
+
+def decode_side(content: bytes, name: str) -> Side:
+    """Return what is in the bytes of a file of that name; InputError as ``read_side``."""
     found = _KIND.search(content, 0, _HEAD_BYTES)
     # What the first lines say is checked by the reader of that kind.
     kind = found[1].decode() if found else JsonSource(content, name, what=_WHAT).decode(_Head).kind
