@@ -23,10 +23,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from typing import Final
 
-_LINES_AT_ONCE = 512
-_COPIES_KEPT = 4096
-_HIT, _NO_HIT = ',"hit":true}\n', ',"hit":false}\n'
+_LINES_AT_ONCE: Final = 512
+_COPIES_KEPT: Final = 4096
+_HIT: Final = ',"hit":true}\n'
+_NO_HIT: Final = ',"hit":false}\n'
 
 
 class DecisionLog:

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from modelmgr.scheduling.copies import Copy, Device, Model
 from modelmgr.scheduling.policies import EvictionPolicy, IdleCopy
@@ -35,7 +35,7 @@ from modelmgr.scheduling.victims import Victims
 
 IsolationMode = Literal["exclusive", "beside"]
 # A share of the device below which its rest is no place to measure an unknown model.
-_LEAST_REST = 4
+_LEAST_REST: Final = 4
 
 
 @dataclass(frozen=True, slots=True)

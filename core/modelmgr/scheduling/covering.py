@@ -15,11 +15,12 @@ one. No clock and no randomness: the same items give the same set.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
-_NODE_LIMIT = 20_000
+_NODE_LIMIT: Final = 20_000
 # Steps of the largest value: finer differences than a millionth of a millionth are not told apart.
-_FINE = 1 << 40
-STEP = 2 / _FINE
+_FINE: Final = 1 << 40
+STEP: Final = 2 / _FINE
 """Values that differ by more than this share of the largest are told apart."""
 
 

@@ -17,15 +17,15 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Mapping, Sequence
 from math import inf
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 # States that are followed from one ticket to the next, ways to make room tried from each, and looks
 # at one more victim for it: twice as many change the cost by less than a hundredth.
-_STATES = 6
-_WAYS = 6
-_LOOKS = 32
+_STATES: Final = 6
+_WAYS: Final = 6
+_LOOKS: Final = 32
 # Of all tickets together: bounds a decision.
-_ALL_LOOKS = 500
+_ALL_LOOKS: Final = 500
 
 
 class Waiting(NamedTuple):

@@ -19,8 +19,9 @@ The queue decides nothing; it keeps order, counts, and answers who is first for 
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+import bisect
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 
 class QueueTicket:
@@ -141,9 +142,13 @@ class Ticket(QueueTicket):
         self.device: int | None = None
 
 
-HITS_PER_BYPASS = 8
+HITS_PER_BYPASS: Final = 8
+# Final: compiled, a name of another module is looked up every time.
+_place: Final = bisect.bisect_left
+_after: Final = bisect.bisect_right
+_insert: Final = bisect.insort
 # How many spent entries a line may keep before they are dropped.
-_SPENT = 64
+_SPENT: Final = 64
 # (0, 0, number) of an urgent ticket, (1, priority, number) of another: sorts as they are served.
 _Key = tuple[int, int, int]
 
@@ -180,7 +185,7 @@ class _Line:
 
     def count(self, num: int) -> int:
         """Return how often a calm ticket was passed over."""
-        count = len(self.passed) - bisect_right(self.passed, num)
+        count = len(self.passed) - _after(self.passed, num)
         return count + self.returned[num] if num in self.returned else count
 
 
@@ -239,10 +244,10 @@ class TicketQueue:
         if ticket.passed_over >= self._max_bypass or ticket.exclusive:
             ticket.urgent = True
         if ticket.urgent:
-            insort(self._urgent, num)
-            insort(line.exclusive if ticket.exclusive else line.urgent, num)
+            _insert(self._urgent, num)
+            _insert(line.exclusive if ticket.exclusive else line.urgent, num)
         else:
-            insort(line.calm, num)
+            _insert(line.calm, num)
             if line.passed:
                 before = ticket.passed_over - line.count(num)
                 if before:
@@ -250,8 +255,8 @@ class TicketQueue:
             elif ticket.passed_over:
                 line.returned[num] = ticket.passed_over
         key = _key(ticket)
-        insort(line.keys, key)
-        insort(self._keys, key)
+        _insert(line.keys, key)
+        _insert(self._keys, key)
         self._show(line)
 
     def remove(self, ticket: Ticket) -> None:
@@ -262,12 +267,12 @@ class TicketQueue:
         key = _key(ticket)
         if ticket.urgent:
             late = line.exclusive if ticket.exclusive else line.urgent
-            late.pop(bisect_left(late, num))
-            self._urgent.pop(bisect_left(self._urgent, num))
+            late.pop(_place(late, num))
+            self._urgent.pop(_place(self._urgent, num))
         else:
             self._freeze(ticket, line)
-        line.keys.pop(bisect_left(line.keys, key))
-        self._keys.pop(bisect_left(self._keys, key))
+        line.keys.pop(_place(line.keys, key))
+        self._keys.pop(_place(self._keys, key))
         self._show(line)
         if not line.keys:
             line.passed.clear()
@@ -282,11 +287,11 @@ class TicketQueue:
         self._freeze(ticket, line)
         before = _key(ticket)
         ticket.urgent = True
-        insort(self._urgent, ticket.ticket_num)
-        insort(line.exclusive if ticket.exclusive else line.urgent, ticket.ticket_num)
+        _insert(self._urgent, ticket.ticket_num)
+        _insert(line.exclusive if ticket.exclusive else line.urgent, ticket.ticket_num)
         for keys in (line.keys, self._keys):
-            keys.pop(bisect_left(keys, before))
-            insort(keys, _key(ticket))
+            keys.pop(_place(keys, before))
+            _insert(keys, _key(ticket))
         self._show(line)
 
     def _show(self, line: _Line) -> None:
@@ -298,9 +303,9 @@ class TicketQueue:
         if heads == line.shown:
             return
         for key in line.shown:
-            self._head_keys.pop(bisect_left(self._head_keys, key))
+            self._head_keys.pop(_place(self._head_keys, key))
         for key in heads:
-            insort(self._head_keys, key)
+            _insert(self._head_keys, key)
         line.shown = heads
         self._heads = None
 
@@ -309,7 +314,7 @@ class TicketQueue:
         num = ticket.ticket_num
         ticket.passed_over = line.count(num)
         line.returned.pop(num, None)
-        place = bisect_left(line.calm, num)
+        place = _place(line.calm, num)
         line.calm.pop(place)
         if place == 0:
             line.hits = 0
@@ -334,7 +339,7 @@ class TicketQueue:
         A ticket for which a device is already being kept free is urgent, and so is being served.
         """
         line = self._lines[tag]
-        insort(line.passed, served_num)
+        _insert(line.passed, served_num)
         # Nobody's count is above an older one's, but for those that were away for a while.
         while line.calm and line.count(line.calm[0]) >= self._max_bypass:
             self.make_urgent(self._by_num[line.calm[0]])
@@ -344,7 +349,7 @@ class TicketQueue:
         if not line.calm:
             line.passed.clear()
         elif len(line.passed) > _SPENT:
-            del line.passed[: bisect_right(line.passed, line.calm[0])]
+            del line.passed[: _after(line.passed, line.calm[0])]
 
     def count_hit(self, tag: str) -> None:
         """Count a copy that was idle anyway and went past a model's oldest calm ticket."""
@@ -412,7 +417,7 @@ class TicketQueue:
         line = self._lines.get(tag)
         if line is None or rank > len(line.keys):
             return None
-        return bisect_left(self._keys, line.keys[rank - 1]) + 1
+        return _place(self._keys, line.keys[rank - 1]) + 1
 
     def __iter__(self) -> Iterator[Ticket]:
         """Iterate in the order of service: urgent first, then by priority and number."""

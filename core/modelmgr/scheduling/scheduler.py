@@ -22,6 +22,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from typing import Final
 
 from modelmgr.errors import LeaseError, UsageError
 from modelmgr.scheduling.actions import (
@@ -44,16 +45,18 @@ from modelmgr.scheduling.settings import SchedulerSettings
 from modelmgr.scheduling.states import COMING, LOADED, CopyEvent, CopyState
 
 # Make a tuple's kind of its fields; a NamedTuple's own constructor takes twice as long.
-_new: Callable[[type[Grant], tuple[object, ...]], Grant] = getattr(tuple, "__new__")  # noqa: B009 - its own type is generic
-_new_candidate: Callable[[type[Candidate], tuple[object, ...]], Candidate] = getattr(  # noqa: B009 - as above
+_new: Final[Callable[[type[Grant], tuple[object, ...]], Grant]] = getattr(tuple, "__new__")  # noqa: B009 - its own type is generic
+_new_candidate: Final[Callable[[type[Candidate], tuple[object, ...]], Candidate]] = getattr(  # noqa: B009 - as above
     tuple, "__new__"
 )
 # What every grant and release names: looking a member up in its enumeration takes 0.15 us in
 # CPython 3.11, fifteen times as long as a global.
-_DRAINING, _GRANTED, _RELEASED = CopyState.DRAINING, CopyEvent.GRANTED, CopyEvent.RELEASED
+_DRAINING: Final = CopyState.DRAINING
+_GRANTED: Final = CopyEvent.GRANTED
+_RELEASED: Final = CopyEvent.RELEASED
 # Built-in policies that keep nothing of what they are told: a hit need not tell them.
-_DEAF_TO_REQUESTS = (Lru, Gdsf, DemandTiers)
-_DEAF_TO_USE = (Lru, DemandTiers, QueueValue)
+_DEAF_TO_REQUESTS: Final = (Lru, Gdsf, DemandTiers)
+_DEAF_TO_USE: Final = (Lru, DemandTiers, QueueValue)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)  # what listens to a scheduler is one

@@ -24,6 +24,7 @@ bug of ours and raises ``InvalidTransitionError``.
 from __future__ import annotations
 
 import enum
+from typing import Final
 
 from modelmgr.errors import InvalidTransitionError
 
@@ -100,18 +101,18 @@ REFUSED: frozenset[tuple[CopyState, CopyEvent]] = frozenset(
     if (state, event) not in TRANSITIONS
 )
 
-LOADED = frozenset({_S.SETTLING, _S.IDLE, _S.ACTIVE, _S.DRAINING})
-STAYING = frozenset({_S.RESERVED, _S.LOADING, _S.SETTLING, _S.IDLE, _S.ACTIVE})
-FREE = frozenset({_S.SETTLING, _S.IDLE})
-HELD = frozenset({_S.ACTIVE, _S.DRAINING})
-COMING = frozenset({_S.RESERVED, _S.LOADING})
-TERMINAL = frozenset({_S.GONE, _S.FAILED})
+LOADED: Final = frozenset({_S.SETTLING, _S.IDLE, _S.ACTIVE, _S.DRAINING})
+STAYING: Final = frozenset({_S.RESERVED, _S.LOADING, _S.SETTLING, _S.IDLE, _S.ACTIVE})
+FREE: Final = frozenset({_S.SETTLING, _S.IDLE})
+HELD: Final = frozenset({_S.ACTIVE, _S.DRAINING})
+COMING: Final = frozenset({_S.RESERVED, _S.LOADING})
+TERMINAL: Final = frozenset({_S.GONE, _S.FAILED})
 
 
 # The same table by state, so that a move makes no pair, with what the move changes of how many of
 # the model's copies are free, how many stay and how many are coming: every grant and every release
 # asks.
-MOVES: dict[CopyState, dict[CopyEvent, tuple[CopyState, int, int, int]]] = {
+MOVES: Final[dict[CopyState, dict[CopyEvent, tuple[CopyState, int, int, int]]]] = {
     state: {
         event: (
             to,

@@ -9,6 +9,7 @@ raises, or whose answer is no set of candidates that suffices, ``lru`` answers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from modelmgr.scheduling.copies import Copy, Device, Model
 from modelmgr.scheduling.lookahead import Ahead, Waiting
@@ -21,12 +22,14 @@ Cover = tuple[tuple[Copy, ...], tuple[IdleCopy, ...], tuple[float, ...]]
 # copies of its model are loaded.
 _Free = tuple[Copy, int, bool, bool, int, int]
 # Make a tuple's kind of its fields; a NamedTuple's own constructor takes twice as long.
-_new_idle: Callable[[type[IdleCopy], tuple[object, ...]], IdleCopy] = getattr(tuple, "__new__")  # noqa: B009 - its own type is generic
-_IDLE = CopyState.IDLE
+_new_idle: Final[Callable[[type[IdleCopy], tuple[object, ...]], IdleCopy]] = getattr(  # noqa: B009 - its own type is generic
+    tuple, "__new__"
+)
+_IDLE: Final = CopyState.IDLE
 # How many waiting tickets a policy is shown.
-_IN_SIGHT = 16
-_LEAVING = (CopyState.DRAINING, CopyState.UNLOADING)
-_UNCOUNTED = (
+_IN_SIGHT: Final = 16
+_LEAVING: Final = (CopyState.DRAINING, CopyState.UNLOADING)
+_UNCOUNTED: Final = (
     CopyState.RESERVED,
     CopyState.LOADING,
     CopyState.DRAINING,
@@ -241,7 +244,7 @@ def _rank(copy: Copy) -> int:
     for other in copy.model.copies.values():
         if other is copy or other.state in _UNCOUNTED:
             continue
-        if other.state is not CopyState.IDLE or (other.last_used_ns, other.number) > (
+        if other.state is not _IDLE or (other.last_used_ns, other.number) > (
             copy.last_used_ns,
             copy.number,
         ):

@@ -48,7 +48,7 @@ class VirtualModel:
         unload_times: how long unloads take.
         trusted: what the scheduler believes of it covers the truth.
         waits: of its requests that were given a copy.
-        note_wait: adds one to them.
+        new_waits: where the next of them are added.
         requests: that came.
         hits: that were given a copy that was loaded already.
         loads: that ended well.
@@ -62,7 +62,7 @@ class VirtualModel:
         "load_times",
         "loading_bytes",
         "loads",
-        "note_wait",
+        "new_waits",
         "priority",
         "requests",
         "resident_bytes",
@@ -89,7 +89,7 @@ class VirtualModel:
         self.unload_times = Drawn(cost.unload, seed, "unload", tag)
         self.trusted = False
         self.waits = Durations()
-        self.note_wait = self.waits.buffer.append
+        self.new_waits = self.waits.buffer
         self.requests = 0
         self.hits = 0
         self.loads = 0

@@ -12,10 +12,10 @@ method of ``simulation.world``, and calls the scheduler as ``runtime.driver`` do
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterator
-from heapq import heappop
 from itertools import chain, islice
-from typing import Any
+from typing import Any, Final
 
 from modelmgr.errors import InvalidTransitionError
 from modelmgr.simulation.copies import VirtualCopy
@@ -37,7 +37,9 @@ from modelmgr.simulation.world import (
     World,
 )
 
-_ROUNDS_BETWEEN_LOOKS = 8_192
+# Final: compiled, a name of another module is looked up every time.
+_pop: Final = heapq.heappop
+_ROUNDS_BETWEEN_LOOKS: Final = 8_192
 """Events between two calls of ``progress`` and ``stop``: 30 to 100 ms of a simulation's time."""
 
 _NO_MORE: Job = (NEVER, 0, 0, -1, -1)
@@ -88,8 +90,8 @@ class Engine:
         world = self._world
         heap, pending, models, scheduler = world.heap, world.pending, world.models, world.scheduler
         keeps_schedule = world.schedule is not None
-        note_latency = world.latencies.buffer.append
-        pop, check = heappop, self._check
+        latencies = world.latencies.buffer
+        check = self._check
         looking = _ROUNDS_BETWEEN_LOOKS
         arrivals = self._arrivals
         arrival = next(arrivals, _NO_MORE)
@@ -114,7 +116,7 @@ class Engine:
             elif event_ns <= arrival_ns:
                 if event_ns == NEVER:
                     return True
-                now_ns, serial, kind, what, more = pop(heap)
+                now_ns, serial, kind, what, more = _pop(heap)
                 if kind == RELEASE:
                     copy: VirtualCopy = what
                     job = copy.job
@@ -124,7 +126,7 @@ class Engine:
                         copy.running = False
                         copy.busy_ns += now_ns - copy.granted_ns
                         copy.device.stop(copy.model.extra_bytes)
-                    note_latency(now_ns - job[0])
+                    latencies.append(now_ns - job[0])
                     world.completed += 1
                     if keeps_schedule:
                         world.note_served(copy, now_ns)

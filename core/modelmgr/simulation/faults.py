@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from modelmgr.units import NS_PER_S
 from modelmgr.workload.scenario import Fault, FaultKind
 from modelmgr.workload.streams import open_stream
 
-OUT_OF_MEMORY = "OutOfMemoryError: the device has no room left"
+OUT_OF_MEMORY: Final = "OutOfMemoryError: the device has no room left"
 
 # How long a fault lasts that does not say so; one that is not listed hits once, or for ever.
 _USUAL_NS: dict[FaultKind, int] = {

@@ -21,20 +21,32 @@ _SHOWN_SAMPLES = 100
 
 
 class Durations:
-    """A sample of durations, nanoseconds: ``buffer`` may be appended to, one number a duration."""
+    """A sample of durations, nanoseconds: ``buffer`` may be appended to, one number a duration.
 
-    __slots__ = ("buffer", "sketch")
+    The buffer is a list, which is the fastest to append to; ``settle`` moves what is in it to where
+    it takes a fifth of the memory.
+    """
+
+    __slots__ = ("_kept", "buffer", "sketch")
 
     def __init__(self) -> None:
-        self.buffer = array("q")
+        self.buffer: list[int] = []
+        self._kept = array("q")
         self.sketch: QuantileSketch | None = None
+
+    def settle(self) -> array[int]:
+        """Empty the buffer, and return all that is kept as it is."""
+        if self.buffer:
+            self._kept.fromlist(self.buffer)
+            self.buffer.clear()
+        return self._kept
 
     def spill(self) -> None:
         """Count what was kept in the sketch."""
         if self.sketch is None:
             self.sketch = QuantileSketch()
-        self.sketch.add(self.buffer)
-        del self.buffer[:]
+        self.sketch.add(self.settle())
+        del self._kept[:]
 
 
 def figures(parts: Sequence[Durations]) -> DurationFigures | None:
@@ -47,11 +59,12 @@ def figures(parts: Sequence[Durations]) -> DurationFigures | None:
 def _exact(parts: Sequence[Durations]) -> DurationFigures | None:
     import numpy as np  # noqa: PLC0415 - 0.1 s to import, and only a finished run needs it
 
-    count = sum(len(part.buffer) for part in parts)
+    kept = [part.settle() for part in parts]
+    count = sum(map(len, kept))
     if not count:
         return None
-    values = np.concatenate([np.frombuffer(p.buffer, dtype=np.int64) for p in parts if p.buffer])
-    total = sum(map(sum, (part.buffer for part in parts)))
+    values = np.concatenate([np.frombuffer(each, dtype=np.int64) for each in kept if each])
+    total = sum(map(sum, kept))
     shown = tuple(int(value) for value in values) if count <= _SHOWN_SAMPLES else ()
 
     def quantile(q: float) -> int | None:
@@ -77,7 +90,7 @@ def _counted(parts: Sequence[Durations]) -> DurationFigures | None:
     for part in parts:
         if part.sketch is not None:
             whole.merge(part.sketch)
-        whole.add(part.buffer)
+        whole.add(part.settle())
     if whole.least is None or whole.greatest is None:
         return None
 

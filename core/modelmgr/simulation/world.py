@@ -16,9 +16,9 @@ follow from it. ``read_always`` takes them all the same, for the test that compa
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable
-from heapq import heappush
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from modelmgr.estimation.estimator import ResourceEstimator
 from modelmgr.records.costs import Eviction, EvictionCandidate
@@ -38,25 +38,30 @@ from modelmgr.workload.raw_requests import NOBODY
 from modelmgr.workload.requests import RequestSource
 from modelmgr.workload.scenario import BelievedCost, Scenario
 
+# Final: compiled, a name of another module is looked up every time.
+_push: Final = heapq.heappush
+
 # Kinds of events, in the heap's (at_ns, serial, kind, what, more); 0 where ``more`` is not named.
-RELEASE = 0  # a job ends: copy, lease
-LOAD_ENDS = 1  # copy
-UNLOAD_ENDS = 2  # copy
-ASKED = 3  # a closed loop's user asks again: raw request
-FOUND_DEAD = 4  # a copy's process had died before it was granted: copy, lease
-RUNS_OUT = 5  # a copy in use runs out of memory: copy, lease
-MEMORY_BACK = 6  # late memory is free at last: copy
-FAULT = 7  # None, number of the fault
-FAULT_ENDS = 8  # (device, fault), bytes
-POLL = 9  # look at the devices while somebody waits
-NEVER = 2**62 - 1
+RELEASE: Final = 0  # a job ends: copy, lease
+LOAD_ENDS: Final = 1  # copy
+UNLOAD_ENDS: Final = 2  # copy
+ASKED: Final = 3  # a closed loop's user asks again: raw request
+FOUND_DEAD: Final = 4  # a copy's process had died before it was granted: copy, lease
+RUNS_OUT: Final = 5  # a copy in use runs out of memory: copy, lease
+MEMORY_BACK: Final = 6  # late memory is free at last: copy
+FAULT: Final = 7  # None, number of the fault
+FAULT_ENDS: Final = 8  # (device, fault), bytes
+POLL: Final = 9  # look at the devices while somebody waits
+NEVER: Final = 2**62 - 1
 """A time after everything: 146 years, and the largest number that is no object when compiled."""
 
-PROGRESSING = frozenset({RELEASE, LOAD_ENDS, UNLOAD_ENDS, ASKED, FOUND_DEAD, RUNS_OUT, MEMORY_BACK})
+PROGRESSING: Final = frozenset(
+    {RELEASE, LOAD_ENDS, UNLOAD_ENDS, ASKED, FOUND_DEAD, RUNS_OUT, MEMORY_BACK}
+)
 """Events that come from a request or a load under way, or bring a new one."""
 
-EVICTIONS_KEPT = 1_000
-_EVICTED_FOR = frozenset({"make-room", "isolation"})
+EVICTIONS_KEPT: Final = 1_000
+_EVICTED_FOR: Final = frozenset({"make-room", "isolation"})
 
 Event = tuple[int, int, int, Any, int]
 """What ``what`` is depends on the kind; ``more`` is a number that goes with it."""
@@ -198,7 +203,7 @@ class World:
             model.hits += 1
         if self.second_tries:
             copy.second_try = ticket_num in self.second_tries
-        model.note_wait(now_ns - job[0])
+        model.new_waits.append(now_ns - job[0])
         extra = model.extra_bytes
         if extra:
             if not copy.device.run(extra):
@@ -586,11 +591,14 @@ class World:
     def push(self, at_ns: int, kind: int, what: object, more: int = 0) -> None:
         """Let something happen at a time."""
         self._last_serial += 1
-        heappush(self.heap, (at_ns, self._last_serial, kind, what, more))
+        _push(self.heap, (at_ns, self._last_serial, kind, what, more))
 
     def keep_bounded(self) -> None:
         """Count waits and latencies in sketches once there are too many to keep."""
         if self.completed - self._spilled <= EXACT_SAMPLES:
+            self.latencies.settle()
+            for model in self.models:
+                model.waits.settle()
             return
         self._spilled = self.completed
         self.latencies.spill()
