@@ -33,10 +33,10 @@ from modelmgr.simulation.placement import plan as place
 from modelmgr.units import parse_fraction
 from modelmgr_cli.commands import options
 from modelmgr_cli.lazy import DocCommand, nearest
-from modelmgr_cli.native_output import kept_off_stdout
 from modelmgr_cli.outcome import Outcome
 from modelmgr_cli.render.json import answer
 from modelmgr_cli.render.plans import plan_as_plain, plan_page
+from modelmgr_cli.solver_wait import solved
 from modelmgr_cli.terminal import terminal_of
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -109,14 +109,8 @@ def plan(
         if tag not in needs and not only:
             terminal.warn(f"{tag} was not measured and is left out")
     devices = _devices(device, options.read_share("--slack", slack))
-    with kept_off_stdout():
-        found = place(
-            needs,
-            devices,
-            demands,
-            active=active,
-            time_limit_s=options.read_seconds("--time-limit", time_limit),
-        )
+    time_limit_s = options.read_seconds("--time-limit", time_limit)
+    found = solved(lambda: place(needs, devices, demands, active=active, time_limit_s=time_limit_s))
     if json:
         terminal.out(answer("plan", plan_as_plain(found, needs, demands, active)))
     else:

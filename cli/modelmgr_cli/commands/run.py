@@ -21,10 +21,12 @@ had; 130 interrupted, the result so far is kept.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import shlex
 import sys
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -34,9 +36,7 @@ import typer
 from modelmgr.errors import UsageError
 from modelmgr.measuring.interruption import StopSignals
 from modelmgr.measuring.machine import describe_machine
-from modelmgr.records.codec import load_costs, save_costs
-from modelmgr.records.costs import CostDatabase, MachineInfo, RunInfo
-from modelmgr.records.machines import is_same_device
+from modelmgr.records.costs import RunInfo
 from modelmgr.records.result import Result
 from modelmgr.records.result_codec import encode_result
 from modelmgr.runtime.scenario_run.devices import describe_first, machine_memory
@@ -60,7 +60,9 @@ from modelmgr_cli.lazy import DocCommand
 from modelmgr_cli.outcome import Outcome
 from modelmgr_cli.render.pace import pace_display, run_words
 from modelmgr_cli.render.results import result_page
+from modelmgr_cli.shared_costs import SharedCosts
 from modelmgr_cli.terminal import Terminal, terminal_of
+from modelmgr_cli.writing import Writing
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -114,32 +116,35 @@ def run(
     exports = options.read_exports(export, out or DEFAULT_RESULT, taken)
     other = read_against(against)
     machine = describe_machine(describe_first(scenario))
-    costs = _begun(costs_out, machine)
+    shared = None if costs_out is None else SharedCosts(costs_out, machine)
     started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     with (
-        log_written_to(log) as write,
+        contextlib.nullcontext() if shared is None else shared,
+        log_written_to(log, terminal) as log_file,
         StopSignals() as signals,
         pace_display(terminal, _ends_ns(scenario, duration_ns), run_words) as display,
     ):
         outcome = run_scenario(
             scenario,
-            log=write,
+            log=None if log_file is None else log_file.write,
             progress=display,
             stop=lambda: signals.requested,
             max_requests=max_requests,
             duration_ns=duration_ns,
             machine=machine,
-            costs=costs,
+            costs=None if shared is None else shared.latest,
         )
-    result = with_log(outcome.result, log)
-    write_result(result, out, exports, terminal)
-    if costs_out is not None:
-        _save_costs(outcome, costs_out, started_at, terminal)
+        result = with_log(outcome.result, log_file)
+        writing = Writing(terminal, log_file)
+        write_result(result, out, exports, writing)
+        if shared is not None:
+            _save_costs(outcome, shared, started_at, writing)
     if other is None or not json:
         _show(result, terminal, json=json)
     if other is not None and against is not None:
         show_against(result, other, against, terminal, json=json)
     _remark(outcome, terminal)
+    writing.check()
     return Outcome.INTERRUPTED if result.partial else Outcome.FINE
 
 
@@ -175,21 +180,9 @@ def _ends_ns(scenario: Scenario, duration_ns: int | None) -> int | None:
     return min(ends_ns, default=None)
 
 
-def _begun(costs_out: Path | None, machine: MachineInfo) -> CostDatabase | None:
-    """Return the database to add to, None for a new one; refuse another device's."""
-    if costs_out is None or not costs_out.exists():
-        return None
-    database = load_costs(costs_out)
-    if not is_same_device(database.machine, machine):
-        raise UsageError(
-            f"--costs-out: {costs_out} was measured on another device "
-            f"({database.machine.device.kind} {database.machine.device.name}) than this one "
-            f"({machine.device.kind} {machine.device.name})\nname another file"
-        )
-    return database
-
-
-def _save_costs(outcome: RunOutcome, path: Path, started_at: str, terminal: Terminal) -> None:
+def _save_costs(
+    outcome: RunOutcome, shared: SharedCosts, started_at: str, writing: Writing
+) -> None:
     """Write what was learned, with the evictions and this run."""
     learned, result = outcome.learned, outcome.result
     if learned is None:
@@ -200,15 +193,16 @@ def _save_costs(outcome: RunOutcome, path: Path, started_at: str, terminal: Term
         seed=result.seed,
         started_at=started_at,
     )
-    save_costs(
-        msgspec.structs.replace(
-            learned,
-            evictions=(*learned.evictions, *outcome.evictions),
-            runs=(*learned.runs, made),
-        ),
-        path,
+    database = msgspec.structs.replace(
+        learned,
+        evictions=(*learned.evictions, *outcome.evictions),
+        runs=(*learned.runs, made),
     )
-    terminal.tell(f"{len(outcome.evictions):,} evictions and the costs learned written to {path}")
+    writing.write(
+        f"{len(outcome.evictions):,} evictions and the costs learned",
+        shared.path,
+        partial(shared.encode, database),
+    )
 
 
 def _show(result: Result, terminal: Terminal, *, json: bool) -> None:

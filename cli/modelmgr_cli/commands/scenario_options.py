@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,6 @@ import msgspec
 import typer
 
 from modelmgr.errors import UsageError
-from modelmgr.records.atomic_files import write_atomically
 from modelmgr.records.result import Result
 from modelmgr.records.result_codec import encode_result
 from modelmgr.reporting.result_export import export_result_csv, export_result_markdown
@@ -20,6 +20,7 @@ from modelmgr.workload.policy_plugins import find_policy, policy_names
 from modelmgr.workload.scenario import Scenario
 from modelmgr_cli.commands import options
 from modelmgr_cli.terminal import Terminal
+from modelmgr_cli.writing import LogFile, Writing
 
 
 def _complete_policies(incomplete: str) -> list[str]:
@@ -81,36 +82,37 @@ def with_changes(scenario: Scenario, *, seed: int | None, policy: str | None) ->
 
 
 @contextlib.contextmanager
-def log_written_to(log: Path | None) -> Generator[Callable[[bytes], object] | None]:
+def log_written_to(log: Path | None, terminal: Terminal) -> Generator[LogFile | None]:
     """Open the decision log, within a ``with`` block."""
     if log is None:
         yield None
         return
-    with log.open("wb") as file:
-        yield file.write
+    file = LogFile(log, terminal)
+    try:
+        yield file
+    finally:
+        file.close()
 
 
-def with_log(result: Result, log: Path | None) -> Result:
+def with_log(result: Result, log: LogFile | None) -> Result:
     """Return a result that says where its decisions are, if they are in a file and not in it."""
-    if log is None or result.evictions_trace is not None:
+    if log is None or log.problem is not None or result.evictions_trace is not None:
         return result
-    return msgspec.structs.replace(result, evictions_trace=str(log))
+    return msgspec.structs.replace(result, evictions_trace=str(log.path))
 
 
 def write_result(
-    result: Result,
-    out: Path | None,
-    exports: dict[options.ExportFormat, Path],
-    terminal: Terminal,
+    result: Result, out: Path | None, exports: dict[options.ExportFormat, Path], writing: Writing
 ) -> None:
     """Write the result and its exports where they are wanted, and say so."""
-    if out is not None:
-        write_atomically(out, encode_result(result))
-        terminal.tell(f"result written to {out}")
+    writing.write("result", out, partial(encode_result, result))
     for form, path in exports.items():
-        text = export_result_csv(result) if form == "csv" else export_result_markdown(result)
-        write_atomically(path, text.encode())
-        terminal.tell(f"{form} written to {path}")
+        text = export_result_csv if form == "csv" else export_result_markdown
+        writing.write(form, path, partial(_encoded, text, result))
+
+
+def _encoded(export: Callable[[Result], str], result: Result) -> bytes:
+    return export(result).encode()
 
 
 def warn_if_partial(result: Result, terminal: Terminal) -> None:

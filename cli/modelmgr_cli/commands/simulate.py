@@ -38,11 +38,12 @@ import typer
 
 from modelmgr.errors import UsageError
 from modelmgr.measuring.interruption import StopSignals
+from modelmgr.records.certificate import encode_certificate
 from modelmgr.records.result import Result
 from modelmgr.records.result_codec import encode_result
 from modelmgr.simulation.simulate import SimulationOutcome
 from modelmgr.simulation.simulate import simulate as simulate_scenario
-from modelmgr.units import NS_PER_S
+from modelmgr.units import NS_PER_S, format_duration
 from modelmgr.workload.scenario import Scenario
 from modelmgr.workload.scenario_reader import read_scenario
 from modelmgr_cli.commands import options, scenario_options
@@ -58,11 +59,12 @@ from modelmgr_cli.commands.scenario_options import (
 )
 from modelmgr_cli.commands.sweeping import SweepOptions, check_no_sweep, simulate_sweep
 from modelmgr_cli.lazy import DocCommand
-from modelmgr_cli.native_output import kept_off_stdout
 from modelmgr_cli.outcome import Outcome
 from modelmgr_cli.render.pace import pace_display, simulated_words
 from modelmgr_cli.render.results import result_page
+from modelmgr_cli.solver_wait import solved
 from modelmgr_cli.terminal import Terminal, terminal_of
+from modelmgr_cli.writing import Writing
 
 if TYPE_CHECKING:
     from modelmgr.simulation.run_bound import RunBound
@@ -180,13 +182,13 @@ def simulate(
     started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     began_ns = time.monotonic_ns()
     with (
-        log_written_to(log) as write,
+        log_written_to(log, terminal) as log_file,
         StopSignals() as signals,
         pace_display(terminal, scenario.traffic_ends_ns, simulated_words) as display,
     ):
         outcome = simulate_scenario(
             scenario,
-            log=write,
+            log=None if log_file is None else log_file.write,
             check=check,
             progress=display,
             stop=lambda: signals.requested,
@@ -194,18 +196,26 @@ def simulate(
             keep_schedule=bound,
         )
     took_ns = time.monotonic_ns() - began_ns
-    result = with_log(msgspec.structs.replace(outcome.result, started_at=started_at), log)
-    found = _bound(scenario, outcome, bound_time_s, terminal) if bound else None
+    result = with_log(msgspec.structs.replace(outcome.result, started_at=started_at), log_file)
+    writing = Writing(terminal, log_file)
+    found, interrupted = None, result.partial
+    if bound:
+        try:
+            found = _bound(scenario, outcome, bound_time_s, terminal)
+        except KeyboardInterrupt:
+            terminal.warn("no bound: interrupted while it was computed; the figures are whole")
+            interrupted = True
     if found is not None:
-        result = _certified(result, found, certificate, terminal)
-    write_result(result, out, exports, terminal)
+        result = _certified(result, found, certificate, writing)
+    write_result(result, out, exports, writing)
     if other is None or against is None:
         _show(result, found, took_ns, terminal, json=json)
     else:
         if not json:
             _show(result, found, took_ns, terminal, json=False)
         show_against(result, other, against, terminal, json=json)
-    return Outcome.INTERRUPTED if result.partial else Outcome.FINE
+    writing.check()
+    return Outcome.INTERRUPTED if interrupted else Outcome.FINE
 
 
 def _bound(
@@ -217,24 +227,27 @@ def _bound(
         return None
     from modelmgr.simulation.run_bound import bound_of_run  # noqa: PLC0415 - loads the solver
 
+    longest = "" if time_s is None else f", at most {format_duration(round(time_s * NS_PER_S))}"
+    terminal.tell(f"computing the least possible reload cost{longest}")
     try:
-        with kept_off_stdout():
-            return bound_of_run(scenario, outcome, time_limit_s=time_s)
+        return solved(lambda: bound_of_run(scenario, outcome, time_limit_s=time_s))
     except UsageError as error:
         terminal.warn(f"no bound: {error}")
         return None
 
 
 def _certified(
-    result: Result, bound: RunBound, certificate: Path | None, terminal: Terminal
+    result: Result, bound: RunBound, certificate: Path | None, writing: Writing
 ) -> Result:
     """Put the bound into the result, and write its certificate if that is wanted."""
-    name = None if certificate is None else str(certificate)
-    if certificate is not None:
-        bound.certificate(scenario=result.scenario, decisions_sha256=result.decisions_sha256).save(
-            certificate
-        )
-        terminal.tell(f"certificate written to {certificate}")
+    written = writing.write(
+        "certificate",
+        certificate,
+        lambda: encode_certificate(
+            bound.certificate(scenario=result.scenario, decisions_sha256=result.decisions_sha256)
+        ),
+    )
+    name = str(certificate) if written else None
     return msgspec.structs.replace(result, bound=bound.record(name))
 
 

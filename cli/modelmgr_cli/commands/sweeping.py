@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from modelmgr.errors import UsageError
 from modelmgr.measuring.interruption import StopSignals
-from modelmgr.records.atomic_files import write_atomically
 from modelmgr.records.sweep import Sweep, encode_sweep
 from modelmgr.simulation.slo import read_goal
 from modelmgr.simulation.sweep import RowRunner, plan_sweep, sweep, with_options
@@ -20,6 +20,7 @@ from modelmgr_cli.commands import options
 from modelmgr_cli.outcome import Outcome
 from modelmgr_cli.render.sweeps import SweepDisplay, rate_line, sweep_page
 from modelmgr_cli.terminal import Terminal
+from modelmgr_cli.writing import Writing
 
 _DEFAULT_SWEEP = Path("sweep.json")
 _Read = TypeVar("_Read")
@@ -73,13 +74,16 @@ def simulate_sweep(asked: SweepOptions, terminal: Terminal) -> Outcome:
     with StopSignals() as signals, SweepDisplay(terminal) as display:
         found = sweep(plan, runner, goals=goals, stop=lambda: signals.requested, progress=display)
     took_ns = time.monotonic_ns() - began_ns
-    _write(found, asked, csv, terminal)
+    writing = Writing(terminal)
+    _write(found, asked, csv, writing)
     if asked.json:
         terminal.out(encode_sweep(found).decode())
     else:
         terminal.show(*sweep_page(found))
     terminal.tell(rate_line(found, took_ns))
-    return _outcome(found, terminal)
+    outcome = _outcome(found, terminal)
+    writing.check()
+    return outcome
 
 
 def check_no_sweep(asked: Mapping[str, object]) -> None:
@@ -147,20 +151,16 @@ def _runner(asked: SweepOptions) -> RowRunner:
     return ProcessRunner(usable_cores() if asked.jobs is None else asked.jobs)
 
 
-def _write(found: Sweep, asked: SweepOptions, csv: Path | None, terminal: Terminal) -> None:
-    if asked.out is not None:
-        write_atomically(asked.out, encode_sweep(found))
-        terminal.tell(f"sweep written to {asked.out}")
+def _write(found: Sweep, asked: SweepOptions, csv: Path | None, writing: Writing) -> None:
+    writing.write("sweep", asked.out, partial(encode_sweep, found))
     if csv is not None:
         from modelmgr.reporting.sweep_export import export_sweep_csv  # noqa: PLC0415 - if wanted
 
-        write_atomically(csv, export_sweep_csv(found).encode())
-        terminal.tell(f"csv written to {csv}")
+        writing.write("csv", csv, lambda: export_sweep_csv(found).encode())
     if asked.plot is not None:
         from modelmgr.reporting.sweep_plot import plot_sweep  # noqa: PLC0415 - if wanted
 
-        write_atomically(asked.plot, plot_sweep(found).encode())
-        terminal.tell(f"plot written to {asked.plot}")
+        writing.write("plot", asked.plot, lambda: plot_sweep(found).encode())
 
 
 def _outcome(found: Sweep, terminal: Terminal) -> Outcome:

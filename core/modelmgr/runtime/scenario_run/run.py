@@ -102,7 +102,7 @@ def run_scenario(
     max_requests: int | None = None,
     duration_ns: int | None = None,
     machine: MachineInfo | None = None,
-    costs: CostDatabase | None = None,
+    costs: CostDatabase | Callable[[], CostDatabase | None] | None = None,
 ) -> RunOutcome:
     """Run a scenario for real, through the manager that runs in production.
 
@@ -117,7 +117,8 @@ def run_scenario(
         max_requests: ends the traffic after so many; those that came are served to their end.
         duration_ns: ends the traffic at that time of the scenario.
         machine: where it runs, for the result and for a new cost database.
-        costs: a cost database to add what is learned to; it is left as it is.
+        costs: a cost database to add what is learned to; it is left as it is. Or what returns one,
+            called once all is served: others may have added to it meanwhile.
 
     Raises:
         UsageError: a device, a fault or a model cannot be had for real, or a setting makes no
@@ -136,7 +137,8 @@ def run_scenario(
         run = _Run(scenario, stack, shapes=source.shapes, log=log)
         traffic = Traffic(source, run.clock, max_requests=max_requests, duration_ns=duration_ns)
         partial = not run.drive(traffic, progress, stop)
-        return run.outcome(partial=partial, machine=machine, costs=costs)
+        latest = costs() if callable(costs) else costs
+        return run.outcome(partial=partial, machine=machine, costs=latest)
 
 
 def _check(scenario: Scenario) -> None:
