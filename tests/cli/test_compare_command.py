@@ -325,6 +325,12 @@ def test_the_first_differing_decision_is_found_in_the_logs_beside_the_results(
     assert "there is no log of both" in said
 
 
+def test_a_page_begins_with_what_it_says(modelmgr: Program) -> None:
+    (modelmgr.folder / "old.json").write_bytes(encode_result(make_result()))
+    said = _said(modelmgr("compare", "old.json", "old.json"), 0)
+    assert said.startswith("Decisions: the same.\n")
+
+
 def test_a_baseline_that_has_a_log_gets_the_new_one_with_the_new_result(modelmgr: Program) -> None:
     for name, copy in (("old", 1), ("new", 2)):
         (modelmgr.folder / f"{name}.jsonl").write_bytes(_decision(0, copy))

@@ -158,7 +158,7 @@ def test_wrong():
 @pytest.mark.parametrize(
     ("content", "arguments", "said"),
     [
-        (None, ("--modelmgr-baseline=cost.json",), "there is no such cost database"),
+        (None, ("--modelmgr-baseline=cost.json",), "or write it with --modelmgr-update-baseline"),
         ("{", ("--modelmgr-baseline=costs.json",), "costs.json"),
         ('{"kind": "modelmgr.costs", "schema_version": 99}', ("--modelmgr-baseline=costs.json",),
          "newer modelmgr"),

@@ -63,7 +63,8 @@ def comparison_page(found: Comparison, *, rows: int | None = ROWS) -> list[Rende
     if found.decisions is not None:
         lines = list(decision_lines(found.decisions))
         style = "bold red" if found.decisions.failed else ""
-        page += [Text(), Text(printable(lines[0]), style=style)]
+        page += [Text()] if page else []
+        page.append(Text(printable(lines[0]), style=style))
         page += [Text(printable(line)) for line in lines[1:]]
     ending = ENDINGS[found.ending]
     verdict = Text(ending, style=_ENDING_STYLES.get(found.ending, "bold yellow"))

@@ -91,8 +91,12 @@ class Baseline:
         self.is_renewed = is_renewed
         self._allow_mismatch = allow_mismatch
         self._database: CostDatabase | None = None
-        if path.exists() or not is_renewed:
+        if path.exists():
             self._database = load_costs(path)
+        elif not is_renewed:
+            raise UsageError(
+                f"there is no {path}: correct the path, or write it with --modelmgr-update-baseline"
+            )
         elif not path.parent.is_dir():
             raise UsageError(f"the folder {path.parent} does not exist: create it, or name another")
 
