@@ -123,6 +123,37 @@ def test_a_dead_server_s_socket_and_lock_are_replaced(tmp_path: Path) -> None:
         assert client.epoch == second.epoch
 
 
+def test_a_living_server_keeps_its_address_though_its_lock_was_cleared_away(tmp_path: Path) -> None:
+    path = tmp_path / "m.sock"
+    first = ListeningPlace(path)
+    path.with_name("m.sock.lock").unlink()  # as a clearing of the temporary folder does
+    with pytest.raises(UsageError, match=rf"\(process {os.getpid()}\) listens at .* already"):
+        ListeningPlace(path)
+    with socket.socket(socket.AF_UNIX) as end:
+        end.connect(str(path))  # the first is still found there
+    first.close()
+    ListeningPlace(path).close()
+
+
+def test_a_lock_that_is_a_link_is_refused_and_what_it_leads_to_unharmed(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    (tmp_path / "m.sock.lock").symlink_to(precious)
+    with pytest.raises(UsageError, match=r"m\.sock\.lock"):
+        ListeningPlace(tmp_path / "m.sock")
+    assert precious.read_text() == "kept"
+
+
+def test_a_runtime_folder_that_is_no_whole_path_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runtime").mkdir(mode=0o700)
+    monkeypatch.chdir(tmp_path)  # a client in another folder would look elsewhere
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "runtime")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    assert default_socket_path().is_relative_to(tmp_path / "temporary")
+
+
 def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("mine")

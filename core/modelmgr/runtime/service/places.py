@@ -1,7 +1,8 @@
 """Where a server is found: the socket's path, its folder, and who may be there.
 
 Owns what lies in the file system. A socket file says nothing of whether its server lives; the lock
-beside it does, for the kernel drops it with the process.
+beside it does, for the kernel drops it with the process. Where the lock was cleared away, as old
+files in temporary folders are, the socket is knocked at before it is replaced.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 from modelmgr.errors import UsageError
+from modelmgr.runtime.service.peers import peer_of
 
 MAX_PATH_BYTES = 107
 """What ``sun_path`` holds beside its final zero (unix(7))."""
@@ -30,7 +32,7 @@ def default_socket_path() -> Path:
         UsageError: the folder belongs to somebody else, or others may enter it.
     """
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime and _is_own(Path(runtime)):
+    if runtime and Path(runtime).is_absolute() and _is_own(Path(runtime)):
         folder = Path(runtime) / "modelmgr"
     else:
         folder = Path(tempfile.gettempdir()) / f"modelmgr-{os.geteuid()}"
@@ -99,16 +101,14 @@ class ListeningPlace:
 
     def _take_lock(self) -> int:
         while True:
-            lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            how = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            lock = os.open(self._lock_path, how, 0o600)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 owner = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
                 os.close(lock)
-                raise UsageError(
-                    f"a server{f' (process {owner})' if owner else ''} listens at {self.path} "
-                    "already; use it, stop it, or choose another socket path"
-                ) from None
+                raise self._taken(owner) from None
             except BaseException:
                 os.close(lock)
                 raise
@@ -126,7 +126,9 @@ class ListeningPlace:
                 raise UsageError(
                     f"{self.path} is a file and no socket; remove it, or choose another path"
                 )
-            self.path.unlink()  # of a server that is dead, for we have its lock
+            if (owner := _listener_at(self.path)) is not None:
+                raise self._taken(owner)
+            self.path.unlink()  # of a server that is dead
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             # Before it is bound: the file has this mode from its first moment.
@@ -138,11 +140,32 @@ class ListeningPlace:
             raise
         return listener
 
+    def _taken(self, owner: str) -> UsageError:
+        return UsageError(
+            f"a server{f' (process {owner})' if owner else ''} listens at {self.path} already; "
+            "use it, stop it, or choose another socket path"
+        )
+
     def _leave(self) -> None:
         lock, self._lock = self._lock, -1
         with contextlib.suppress(OSError):
-            self._lock_path.unlink()
+            if _identity(self._lock_path) == _identity_of(os.fstat(lock)):
+                self._lock_path.unlink()
         os.close(lock)
+
+
+def _listener_at(path: Path) -> str | None:
+    """Return the process that listens at a socket, "" where it cannot be seen, None for nobody."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as end:
+        end.setblocking(False)
+        try:
+            end.connect(str(path))
+        except BlockingIOError:  # so many wait to be let in that it cannot be asked who it is
+            return ""
+        except OSError:
+            return None
+        pid = peer_of(end).pid
+        return str(pid) if pid > 0 else ""
 
 
 def _make_folder(folder: Path) -> None:
