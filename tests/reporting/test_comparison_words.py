@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from modelmgr.comparing.comparison import FigureComparison
-from modelmgr.reporting.comparison_words import change_text, interval_text
+from modelmgr.comparing.comparison import Comparison, FigureComparison
+from modelmgr.reporting.comparison_words import change_text, headline, interval_text
 
 
 def figure(
@@ -69,3 +69,16 @@ def test_an_intervals_ends_are_as_fine_as_it_is_narrow_and_never_endless(
 def test_a_figure_without_an_interval_says_why() -> None:
     assert interval_text(figure(exact=True)) == "exact"
     assert interval_text(figure()) == "?"
+
+
+def test_what_is_worse_and_not_gated_is_not_called_nothing() -> None:
+    found = Comparison(
+        compared="costs",
+        baseline="old.json",
+        new="new.json",
+        ending="fine",
+        thresholds=("peak_bytes:5%",),
+        counts={"worse": 2, "same": 3},
+        figures=(),
+    )
+    assert headline(found) == "Nothing that is gated got worse. Figures: 2 worse, 3 same."

@@ -11,10 +11,10 @@ from rich.text import Text
 
 from modelmgr.comparing.comparison import Comparison, FigureComparison, Verdict
 from modelmgr.reporting.comparison_words import (
-    ENDINGS,
     WORDS,
     change_text,
     decision_lines,
+    ending_text,
     headline,
     interval_text,
     owned,
@@ -66,7 +66,7 @@ def comparison_page(found: Comparison, *, rows: int | None = ROWS) -> list[Rende
         page += [Text()] if page else []
         page.append(Text(printable(lines[0]), style=style))
         page += [Text(printable(line)) for line in lines[1:]]
-    ending = ENDINGS[found.ending]
+    ending = ending_text(found)
     verdict = Text(ending, style=_ENDING_STYLES.get(found.ending, "bold yellow"))
     verdict.append(headline(found).removeprefix(ending), style="not bold default")
     return [*page, Text(), verdict] if page else [verdict]

@@ -58,7 +58,14 @@ def headline(found: Comparison) -> str:
     """Return how it ends, and how many figures came to which verdict."""
     counts = [f"{count} {WORDS[verdict]}" for verdict, count in found.counts.items() if count]
     figures = f" Figures: {', '.join(counts)}." if counts else ""
-    return f"{ENDINGS[found.ending]}{figures}"
+    return f"{ending_text(found)}{figures}"
+
+
+def ending_text(found: Comparison) -> str:
+    """Return how it ends; what is only told may be worse where nothing that fails is."""
+    if found.ending == "fine" and found.counts.get("worse"):
+        return "Nothing that is gated got worse."
+    return ENDINGS[found.ending]
 
 
 def remarks(found: Comparison) -> Iterator[Remark]:
