@@ -155,7 +155,14 @@ _HEAD = "t_s,model,duration_s\n0,a,1\n"
     [
         (_HEAD + "x,a,1\n", r"t.csv:3: row 2: 't_s' must be a number of seconds, not the text 'x'"),
         (_HEAD + "nan,a,1\n", r"t.csv:3: row 2: 't_s' must be a number of seconds"),
-        (_HEAD + "1,a,-1\n", r"t.csv:3: row 2: 'duration_s' is negative"),
+        (_HEAD + "1,a,-1\n", r"t.csv:3: row 2: 'duration_s' is negative: -1"),
+        (_HEAD + "1,a,-1e-9\n", r"t.csv:3: row 2: 'duration_s' is negative: -1e-09"),
+        (_HEAD + "1,a,1e15\n", r"t.csv:3: row 2: 'duration_s' is too large: 1e\+15 s; at most 100"),
+        (_HEAD + "1e12,a,1\n", r"t.csv:3: row 2: 't_s' is too large: 1e\+12 s; .* in seconds"),
+        ("t_s,model,input_tokens\n0,a,-1\n", r"t.csv:2: row 1: 'input_tokens' is negative: -1"),
+        ("t_s,model,output_tokens\n0,a,1e3\n", r"'output_tokens' must be a whole number"),
+        ("t_s,model,input_tokens\n0,a," + "9" * 30 + "\n", r"'input_tokens' is too large: 1e\+30"),
+        ("t_s,model,t_s\n0,a,1\n", r"t.csv:1: has 2 columns 't_s'\ngive each its own name"),
         (_HEAD + "-1,a,1\n", r"t.csv:3: row 2: 't_s' is negative: -1 s"),
         (_HEAD + "9,a,1\n7,a,1\n", r"t.csv:4: row 3: time goes back from 9 s to 7 s; sort"),
         (_HEAD + "1,a\n", r"t.csv:3: row 2: has 2 cells, and the header 3"),
@@ -163,8 +170,8 @@ _HEAD = "t_s,model,duration_s\n0,a,1\n"
         (_HEAD + "1,aa,1\n", r"t.csv:3: row 2: the scenario has no model 'aa'\ndid you mean 'a'\?"),
         ("time,model\n1,a\n", r"t.csv:1: has no column 't_s'\n.*did you mean|known: time, model"),
         ("t_s,modell\n1,a\n", r"t.csv:1: has no column 'model'\ndid you mean 'modell'\?"),
-        ("t_s,model\n", r"t.csv: has no rows"),
-        ("", r"t.csv:1: has no column 't_s'"),
+        ("t_s,model\n", r"t.csv: has no rows\ncheck that this is the trace"),
+        ("", r"t.csv:1: has no column 't_s'\nnothing stands there"),
         ("\0" * 300_000, r"t.csv"),
         (_HEAD + "1," + "a" * 200_000 + ",1\n", r"t.csv:3: row 2: "),
     ],
@@ -184,6 +191,11 @@ def test_a_bad_row_is_named_with_its_number(tmp_path: Path, text: str, message: 
         ('{"t_s": 1}', r"t.jsonl:2: has no column 'model'"),
         ('{"t_s": 1, "model": 7}', r"row 2: 'model' is empty or no text"),
         ('{"t_s": [], "model": "a"}', r"row 2: 't_s' must be a number of seconds, not a list"),
+        ('{"t_s": true, "model": "a"}', r"row 2: 't_s' must be a number of seconds, not true"),
+        (
+            '{"t_s": 1, "model": "a", "input_tokens": 5.7}',
+            r"row 2: 'input_tokens' must be a whole number, not 5.7",
+        ),
         ("[" * 5000, r"row 2: is no JSON object on one line"),
     ],
 )
@@ -208,6 +220,17 @@ def test_half_a_gzip_file_is_refused(tmp_path: Path, cut: int) -> None:
     path.write_bytes(gzip.compress(_csv(_ROWS).encode())[:cut] if cut else b"t_s,model\n")
     with pytest.raises(InputError, match=r"t\.csv\.gz: is no whole gzip file"):
         traffic([TracePhase(path=path)])
+
+
+def test_tokens_of_json_may_be_written_with_a_point(tmp_path: Path) -> None:
+    path = _write(tmp_path / "t.jsonl", '{"t_s": 0, "model": "a", "input_tokens": 5.0}\n')
+    assert [row.input_tokens for row in read_trace(TracePhase(path=path))] == [5]
+
+
+def test_a_trace_that_is_slowed_down_beyond_all_times_is_refused(tmp_path: Path) -> None:
+    path = _write(tmp_path / "t.csv", "t_s,model\n0,a\n100,a\n")
+    with pytest.raises(InputError, match=r":3: row 2: .* 100 years later: 'speedup' is 1e-09"):
+        traffic([TracePhase(path=path, speedup=1e-9)])
 
 
 def test_a_slice_without_rows_is_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import math
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +33,8 @@ TOLERANCE_NS = NS_PER_S
 UNKNOWN = -1
 """For a number of a row that the file does not give."""
 
+_LONGEST_NS = 100 * 365 * 86_400 * NS_PER_S  # as of all phases: times must fit into 64 bits
+_MOST_TOKENS = 10**9
 _LONGEST_LINE = 100_000  # characters; csv refuses a field of more than 131,072 anyway
 _COLUMNS = ("t_s", "model", "duration_s", "input_tokens", "output_tokens")
 _NUMBERS = ("t_s", "duration_s", "input_tokens", "output_tokens")
@@ -83,12 +86,13 @@ def read_trace(phase: TracePhase) -> Iterator[TraceRow]:
         if kept is None or row.model in kept:
             yield row
     if empty:
+        sliced = bool(phase.from_ns) or phase.until_ns is not None
         raise InputError(
-            "has no row in the slice that was asked for"
-            if phase.from_ns or phase.until_ns is not None
-            else "has no rows",
+            "has no row in the slice that was asked for" if sliced else "has no rows",
             path=str(phase.path),
-            hint="check 'from' and 'until', which are times of the file",
+            hint="check 'from' and 'until', which are times of the file"
+            if sliced
+            else "check that this is the trace that was meant",
         )
 
 
@@ -150,15 +154,28 @@ Cells = tuple[int, int, Any, Any, Any, Any, Any]
 def _checked(rows: Iterator[Cells], phase: TracePhase) -> Iterator[TraceRow]:
     """Make numbers of cells, and see to it that time does not go back."""
     last_ns = 0
+    # A row's time here must fit as well as that in the file.
+    latest_ns = min(_LONGEST_NS, phase.from_ns + int(_LONGEST_NS * phase.speedup))
     for line, number, time, name, duration, tokens_in, tokens_out in rows:
         try:
             at_ns = round(float(time) * NS_PER_S)
-            duration_ns = UNKNOWN if duration in _NOTHING else round(float(duration) * NS_PER_S)
-            inputs = UNKNOWN if tokens_in in _NOTHING else int(tokens_in)
-            outputs = UNKNOWN if tokens_out in _NOTHING else int(tokens_out)
+            duration_ns = inputs = outputs = UNKNOWN
+            wrong = at_ns > latest_ns
+            if duration not in _NOTHING:
+                duration_ns = round(float(duration) * NS_PER_S)
+                wrong = wrong or not 0 <= duration_ns <= _LONGEST_NS
+            if tokens_in not in _NOTHING:
+                inputs = int(tokens_in)
+                wrong = wrong or not 0 <= inputs <= _MOST_TOKENS
+            if tokens_out not in _NOTHING:
+                outputs = int(tokens_out)
+                wrong = wrong or not 0 <= outputs <= _MOST_TOKENS
         except (ValueError, OverflowError, TypeError):
             cells = (time, duration, tokens_in, tokens_out)
-            raise _error(phase, line, number, _no_number(phase, cells)) from None
+            raise _error(phase, line, number, _wrong_cell(phase, cells)) from None
+        if wrong:
+            cells = (time, duration, tokens_in, tokens_out)
+            raise _error(phase, line, number, _wrong_cell(phase, cells))
         if at_ns < last_ns:
             if at_ns < last_ns - TOLERANCE_NS or at_ns < 0:
                 raise _error(phase, line, number, _goes_back(phase, at_ns, last_ns))
@@ -166,9 +183,6 @@ def _checked(rows: Iterator[Cells], phase: TracePhase) -> Iterator[TraceRow]:
         last_ns = at_ns
         if not isinstance(name, str) or not name:
             raise _error(phase, line, number, f"{_column(phase, 'model')} is empty or no text")
-        if duration_ns < UNKNOWN or inputs < UNKNOWN or outputs < UNKNOWN:
-            cells = (time, duration, tokens_in, tokens_out)
-            raise _error(phase, line, number, _negative(phase, cells))
         yield _make_row((at_ns, name, duration_ns, inputs, outputs, line, number))
 
 
@@ -210,6 +224,13 @@ def _places(phase: TracePhase, header: list[str]) -> list[int | None]:
     found: list[int | None] = []
     for ours in _COLUMNS:
         theirs = phase.columns.get(ours, ours)
+        if header.count(theirs) > 1:
+            raise InputError(
+                f"has {header.count(theirs)} columns {theirs!r}",
+                path=str(phase.path),
+                line=1,
+                hint="give each its own name in the file's first line",
+            )
         if theirs in header:
             found.append(header.index(theirs))
         elif ours == "t_s" or (ours == "model" and phase.model is None) or ours in phase.columns:
@@ -236,15 +257,15 @@ def _json_cells(lines: Iterator[str], phase: TracePhase) -> Iterator[Cells]:
             missing = 0 if at not in row else 1
             raise _no_column(phase, _COLUMNS[missing], theirs[missing], list(row), line)
         get = row.get
-        yield (
-            line,
-            number,
-            get(at),
-            phase.model or get(name),
-            get(duration),
-            get(tokens_in),
-            get(tokens_out),
-        )
+        cells = (get(at), get(duration), get(tokens_in), get(tokens_out))
+        # Python would take them for numbers: true for 1, and 5.7 tokens for 5.
+        if bool in map(type, cells) or (float in map(type, cells[2:]) and _is_broken(cells[2:])):
+            raise _error(phase, line, number, _wrong_cell(phase, cells))
+        yield (line, number, cells[0], phase.model or get(name), *cells[1:])
+
+
+def _is_broken(cells: tuple[Any, ...]) -> bool:
+    return any(isinstance(cell, float) and not cell.is_integer() for cell in cells)
 
 
 def _column(phase: TracePhase, ours: str) -> str:
@@ -255,23 +276,26 @@ def _error(phase: TracePhase, line: int, number: int, problem: str) -> InputErro
     return InputError(f"row {number}: {problem}", path=str(phase.path), line=line)
 
 
-def _no_number(phase: TracePhase, cells: tuple[Any, ...]) -> str:
+def _wrong_cell(phase: TracePhase, cells: tuple[Any, ...]) -> str:
+    """Say what is wrong with the first number of a row that is no such number."""
     for ours, cell in zip(_NUMBERS, cells, strict=True):
-        whole = ours.endswith("tokens")
+        if ours != "t_s" and cell in _NOTHING:
+            continue
+        column, whole = _column(phase, ours), ours.endswith("tokens")
+        wanted = "a whole number" if whole else "a number of seconds"
         try:
-            if ours == "t_s" or cell not in _NOTHING:
-                _ = int(cell) if whole else round(float(cell) * NS_PER_S)
+            value = float(int(cell) if whole and isinstance(cell, str) else cell)
         except (ValueError, OverflowError, TypeError):
-            wanted = "a whole number" if whole else "a number of seconds"
-            return f"{_column(phase, ours)} must be {wanted}, not {show(cell)}"
-    return "has a cell that is no number"
-
-
-def _negative(phase: TracePhase, cells: tuple[Any, ...]) -> str:
-    for ours, cell in zip(_NUMBERS[1:], cells[1:], strict=True):
-        if cell not in _NOTHING and float(cell) < 0:
-            return f"{_column(phase, ours)} is negative: {show(cell)}"
-    return "has a negative number"
+            value = math.nan
+        if isinstance(cell, bool) or not math.isfinite(value) or (whole and value % 1):
+            return f"{column} must be {wanted}, not {show(cell)}"
+        if value < 0 and ours != "t_s":
+            return f"{column} is negative: {value:g}"
+        if whole and value > _MOST_TOKENS:
+            return f"{column} is too large: {value:g}; at most {_MOST_TOKENS}"
+        if not whole and value * NS_PER_S > _LONGEST_NS:
+            return f"{column} is too large: {value:g} s; at most 100 years, and it is in seconds"
+    return f"comes more than 100 years later: 'speedup' is {phase.speedup:g}"
 
 
 def _goes_back(phase: TracePhase, at_ns: int, last_ns: int) -> str:
@@ -288,7 +312,14 @@ def _no_column(
 ) -> InputError:
     shown = [shorten(name) for name in known[:_SHOWN_COLUMNS]]
     problem = f"has no column {theirs!r}" + (f" for {ours!r}" if ours != theirs else "")
-    hint = nearest(theirs, shown) if shown else "the file is empty"
+    if not shown:
+        return InputError(
+            problem,
+            path=str(phase.path),
+            line=line,
+            hint="nothing stands there: check that this is the trace that was meant",
+        )
+    hint = nearest(theirs, shown)
     if theirs == ours:
         hint += f"; else map it: 'columns: {{{ours}: …}}'"
     if ours == "model":
