@@ -63,6 +63,13 @@ def test_a_load_that_fails_fails_its_request_alone() -> None:
     assert result.loads == 1
 
 
+def test_loads_that_fail_for_a_while_fail_all_of_them_and_none_afterwards() -> None:
+    result = run_with(Fault(kind="load-failed", at_ns=0, duration_ns=700 * MS, model="m"))
+    assert result.failed_loads > 1
+    assert result.requests.completed > 0
+    assert result.loads == 1
+
+
 def test_a_load_that_hangs_is_waited_for() -> None:
     result = run_with(Fault(kind="load-hangs", at_ns=0, duration_ns=700 * MS))
     assert result.requests.failed == 0

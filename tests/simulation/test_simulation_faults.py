@@ -71,6 +71,17 @@ def test_a_failed_load_is_told_and_the_next_request_loads_again() -> None:
     assert [d["refusal"] for d in log if d["action"] == "reject"] == ["load-failed"]
 
 
+def test_loads_that_fail_for_a_while_fail_all_of_them_and_none_afterwards() -> None:
+    lasting = Fault(kind="load-failed", at_ns=500 * MS, duration_ns=10 * NS_PER_S, model="a")
+    result, log = run(lasting)  # the first loads take 1 s: some are under way
+    failed_at = [d["at_ns"] for d in log if d["action"] == "reject"]
+    assert result.failed_loads > 2
+    assert 500 * MS <= min(failed_at) < 1500 * MS
+    assert max(failed_at) < 500 * MS + 11 * NS_PER_S
+    assert result.requests.failed == len(failed_at)
+    assert result.models["a"].loads == result.models["b"].loads == 1
+
+
 def test_a_load_that_hangs_takes_that_much_longer() -> None:
     clean, _ = run()
     result, _ = run(Fault(kind="load-hangs", at_ns=0, model="a", duration_ns=7 * NS_PER_S))

@@ -100,6 +100,13 @@ def test_the_documented_example_is_read() -> None:
     assert _VALIDATOR.is_valid(yaml.safe_load(_GOOD))
 
 
+@pytest.mark.parametrize("kind", ["load-failed", "device-lost", "foreign-memory, memory: 1 GiB"])
+def test_a_fault_may_last_for_a_while_or_say_nothing_of_it(kind: str) -> None:
+    once = _read(_with("worker-killed, model: bert", kind)).faults[0]
+    lasting = _read(_with("worker-killed, model: bert", f"{kind}, duration: 3 s")).faults[0]
+    assert (once.duration_ns, lasting.duration_ns) == (None, 3 * NS_PER_S)
+
+
 def test_at_least_eight_scenarios_are_shipped() -> None:
     assert {path.stem for path in _SHIPPED} >= {
         "quickstart-scenario",

@@ -2,8 +2,8 @@
 
 ``worker-killed`` kills the process of a loaded or loading copy. ``holder-lost`` ends the client of
 a copy in use. ``load-failed``, ``load-hangs`` and ``out-of-memory`` hit a load under way, else the
-next one (``out-of-memory`` before that a copy that runs); a ``load-failed`` with a duration fails
-every load in that time. ``late-free`` lets the next unload's memory come back later. The readings'
+next one (``out-of-memory`` before that a copy that runs); a ``load-failed`` with a duration hits
+every load under way and all that begin in that time. ``late-free`` lets the next unload's memory come back later. The readings'
 faults, ``foreign-memory`` and ``device-lost`` last for their duration.
 """
 
@@ -71,6 +71,11 @@ def _kill(world: World, number: int, fault: Fault, now_ns: int) -> None:
 
 def _spoil_a_load(world: World, number: int, fault: Fault, now_ns: int) -> None:
     copies = _copies(world, fault)
+    if fault.kind == "load-failed" and fault.duration_ns is not None:
+        for copy in [copy for copy in copies if not copy.loaded]:
+            world.end_load_at(copy, now_ns, message_of(fault))
+        world.armed.lie_in_wait(fault, now_ns)
+        return
     loading = world.armed.pick(number, [copy for copy in copies if not copy.loaded])
     if loading is not None:
         if fault.kind == "load-hangs":

@@ -15,10 +15,12 @@ _OF_DEVICES: frozenset[FaultKind] = frozenset(
 )
 """Faults that no model has."""
 _WITH_MEMORY: frozenset[FaultKind] = frozenset({"reading-wrong", "foreign-memory"})
-_WITH_DURATION: frozenset[FaultKind] = frozenset(
-    {"load-hangs", "late-free", "reading-failed", "reading-wrong", "foreign-memory"}
+_NEEDS_DURATION: frozenset[FaultKind] = frozenset(
+    {"load-hangs", "late-free", "reading-failed", "reading-wrong"}
 )
-_NEEDS_DURATION: frozenset[FaultKind] = _WITH_DURATION - {"foreign-memory"}
+_WITH_DURATION: frozenset[FaultKind] = _NEEDS_DURATION.union(
+    ("device-lost", "foreign-memory", "load-failed")
+)
 
 
 def read_faults(

@@ -2,7 +2,8 @@
 
 ``worker-killed`` is SIGKILL. ``holder-lost`` takes a copy from its holder as a server does whose
 client has died. ``load-failed``, ``load-hangs`` and ``out-of-memory`` spoil a load under way, else
-the next one (``out-of-memory`` before that a job under way). ``late-free`` leaves the process of
+the next one (``out-of-memory`` before that a job under way); ``load-failed`` with a duration all of
+them. ``late-free`` leaves the process of
 the next unload alive for a while. ``foreign-memory`` is a process that takes memory and is none of
 the manager's. ``reading-failed`` and ``reading-wrong`` spoil the manager's readings, and
 ``device-lost`` does that, fails loads and kills every process on the device: the hardware itself
@@ -201,6 +202,12 @@ class Striker:
 
     def _spoil_a_load(self, number: int, fault: Fault) -> None:
         concerned = self._concerned(fault)
+        if fault.kind == "load-failed" and fault.duration_ns is not None:
+            self._lie_in_wait(fault)  # first: a load that begins meanwhile is hit as well
+            for copy in concerned:
+                if not copy.loaded:
+                    _fail_load(copy, fault)
+            return
         loading = self._pick(number, [copy for copy in concerned if not copy.loaded])
         if loading is not None:
             if fault.kind == "load-hangs":
@@ -208,9 +215,7 @@ class Striker:
             elif fault.kind == "out-of-memory":
                 loading.waiting.interrupt(_out_of_memory(loading))
             else:
-                loading.waiting.interrupt(
-                    ModelLoadError(f"loading {loading.tag!r}: {message_of(fault)}")
-                )
+                _fail_load(loading, fault)
             return
         if fault.kind == "out-of-memory":
             running = self._pick(number, [copy for copy in concerned if copy.lease])
@@ -300,6 +305,10 @@ class Striker:
             copy.waiting.interrupt(RunStoppedError("the run was stopped"))
             if not copy.loaded or copy.lease is not None:
                 copy.kill()
+
+
+def _fail_load(copy: RunningCopy, fault: Fault) -> None:
+    copy.waiting.interrupt(ModelLoadError(f"loading {copy.tag!r}: {message_of(fault)}"))
 
 
 def _out_of_memory(copy: RunningCopy) -> OutOfMemoryError:
