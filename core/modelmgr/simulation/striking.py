@@ -3,8 +3,9 @@
 ``worker-killed`` kills the process of a loaded or loading copy. ``holder-lost`` ends the client of
 a copy in use. ``load-failed``, ``load-hangs`` and ``out-of-memory`` hit a load under way, else the
 next one (``out-of-memory`` before that a copy that runs); a ``load-failed`` with a duration hits
-every load under way and all that begin in that time. ``late-free`` lets the next unload's memory come back later. The readings'
-faults, ``foreign-memory`` and ``device-lost`` last for their duration.
+every load under way and all that begin in that time. ``late-free`` lets the next unload's memory
+come back later. The readings' faults, ``foreign-memory`` and ``device-lost`` last for their
+duration.
 """
 
 from __future__ import annotations
