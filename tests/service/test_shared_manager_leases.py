@@ -421,3 +421,15 @@ def test_many_threads_of_one_client_lose_no_lease(client: RemoteManager) -> None
         thread.join()
     assert len(turns) == 200
     assert client.snapshot().queue == ()
+
+
+@pytest.mark.parametrize("timeout_s", [1e10, 1e300, 10**400])
+def test_a_time_out_beyond_what_the_clock_takes_ends_nothing(
+    client: RemoteManager, timeout_s: float
+) -> None:
+    with client.lease("echo", timeout=timeout_s) as model:
+        assert model.infer(1, timeout_s=timeout_s) == 1
+        assert model.infer(2) == 2
+        with pytest.raises(UsageError, match="timeout_s must be seconds"):
+            model.infer(3, timeout_s=-1.0)
+        assert model.infer(4) == 4

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import math
+from numbers import Real
+from typing import TypeGuard, cast
 
 from modelmgr.errors import UsageError
+
+_MOST = 1e9  # seconds: 32 years, and no more than the system's clocks take; MB: a thousand TB
 
 
 def check_types(tag: object, priority: object) -> None:
@@ -16,21 +19,42 @@ def check_types(tag: object, priority: object) -> None:
 
 
 def as_seconds(name: str, value: object) -> float | None:
-    """Return a time-out in seconds; None and infinity never end."""
+    """Return a time-out in seconds; None, infinity and more than a lifetime never end."""
     if value is None:
         return None
-    if not isinstance(value, int | float) or math.isnan(value) or value < 0:
+    if not isinstance(value, int | float) or value < 0 or value != value:  # noqa: PLR0124 - NaN
         raise UsageError(f"{name} must be seconds, 0 or more, or None; not {value!r}")
-    return None if math.isinf(value) else float(value)
+    return None if value > _MOST else float(value)
 
 
-def check_positive(name: str, value: float) -> None:
-    """Refuse zero, negatives, NaN and infinity."""
-    if not math.isfinite(value) or value <= 0:
-        raise UsageError(f"{name} must be a positive number, not {value!r}")
+def check_positive(name: str, value: object) -> None:
+    """Refuse zero, negatives, NaN, what is too large to mean anything, and what is no number."""
+    if not _is_number(value) or value == 0:
+        raise UsageError(f"{name} must be a positive number, at most {_MOST:g}, not {value!r}")
 
 
-def check_not_negative(name: str, value: float) -> None:
-    """Refuse negatives, NaN and infinity."""
-    if not math.isfinite(value) or value < 0:
-        raise UsageError(f"{name} must be a number, 0 or more; not {value!r}")
+def check_not_negative(name: str, value: object) -> None:
+    """Refuse negatives, NaN, what is too large to mean anything, and what is no number."""
+    if not _is_number(value):
+        raise UsageError(f"{name} must be a number, 0 to {_MOST:g}; not {value!r}")
+
+
+def check_share(name: str, value: object) -> None:
+    """Refuse what is no share of a whole that leaves some of it."""
+    if not _is_number(value) or value >= 1:
+        raise UsageError(f"{name} must be in [0, 1), not {value!r}")
+
+
+def check_has(name: str, value: object, *methods: str) -> None:
+    """Refuse an object that lacks methods, or is a class instead of one of its objects."""
+    lacking = [method for method in methods if not callable(getattr(value, method, None))]
+    if isinstance(value, type) or lacking:
+        what = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
+        raise UsageError(
+            f"{name} must be an object with {', '.join(f'{method}()' for method in methods)}, "
+            f"not {what}"
+        )
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, Real) and 0 <= cast("float", value) <= _MOST

@@ -8,6 +8,7 @@ them only so long; while one hangs, further ones fail at once.
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 import time
 
@@ -66,6 +67,10 @@ class BoundedReader:
             raise ReadingError(
                 f"the last reading of {self.description.name} has not ended for "
                 f"{time.monotonic() - hanging.began_s:.1f} s"
+            )
+        if sys.is_finalizing():  # the thread that would take it runs no more
+            raise ReadingError(
+                f"{self.description.name} is not read any more: the interpreter is ending"
             )
         ask = _Ask()
         with self._lock:

@@ -41,6 +41,7 @@ from modelmgr.errors import (
 from modelmgr.runtime.bounded_reader import PATIENCE_S, BoundedReader
 from modelmgr.runtime.cost_keeping import CostKeeper, Told
 from modelmgr.runtime.counters import ManagerCounters
+from modelmgr.runtime.forked import leave_to_parent_at_fork
 from modelmgr.runtime.gate import Gate
 from modelmgr.runtime.learning import UseLearner
 from modelmgr.runtime.lease import Lease
@@ -65,9 +66,10 @@ _LEAST_PATIENCE_S = 0.1
 class _Waiter:
     """Where a waiting thread gets its ticket's actions."""
 
-    __slots__ = ("_ready", "actions", "error")
+    __slots__ = ("_ready", "actions", "error", "thread_ident")
 
     def __init__(self) -> None:
+        self.thread_ident = threading.get_ident()
         self.actions: deque[Grant | StartLoad | Reject] = deque()
         self._ready = threading.Event()
         self.error: BaseException | None = None
@@ -149,6 +151,16 @@ class Driver:
         # The threads that are running a loader. A thread-local attribute that is missing costs more
         # to ask for than everything else that a hit does before it takes the lock.
         self._loading_threads: set[int] = set()
+        # Which thread unloads a copy.
+        self._unloading: dict[int, int] = {}
+        leave_to_parent_at_fork(self)
+
+    def leave_to_parent(self) -> None:
+        """Forget, in a forked child, what is the parent's: the end of a lease changes nothing."""
+        self.gate.leave_to_parent()
+        self._parents = self.loaded  # not freed here: its finalisers are the parent's to run
+        self.loaded = {}
+        self._held = {}
 
     # Acquiring -------------------------------------------------------------------------------
 
@@ -711,6 +723,8 @@ class Driver:
                 daemon=True,
             )
             try:
+                if sys.is_finalizing():  # a thread that is started now never runs
+                    raise RuntimeError  # noqa: TRY301 - one place does without
                 thread.start()
             except RuntimeError:  # no further thread can be had
                 self._unload_copy(action, loaded)
@@ -728,8 +742,14 @@ class Driver:
                     other is not loaded and other.instance is loaded.instance
                     for other in self.loaded.values()
                 )
-            if not shared:
-                self._close(loaded.instance, action.tag)
+            # A process of its own ends with this one, and nobody is left to tell that it did.
+            left_to_kernel = loaded.own_process and sys.is_finalizing()
+            if not shared and not left_to_kernel:
+                self._unloading[action.copy] = threading.get_ident()
+                try:
+                    self._close(loaded.instance, action.tag)
+                finally:
+                    del self._unloading[action.copy]
             gone = loaded.own_process and not getattr(loaded.instance, "alive", False)
             if gone:
                 self.watch.see_gone(action.device, action.copy)
@@ -804,9 +824,29 @@ class Driver:
                 waiter.put(action)
         self.gate.changed.notify_all()
 
+    def copies_of_thread(self, ident: int) -> frozenset[int]:
+        """Return the copies that a thread holds, loads or unloads, or was just granted.
+
+        Ask for the calling thread alone, under the lock: the rest of it is not the lock's.
+        """
+        held = {
+            number
+            for number, loaded in self.loaded.items()
+            if loaded.lease is not None and loaded.lease.holder_ident == ident
+        }
+        for waiter in self._waiters.values():
+            if waiter.thread_ident == ident:
+                held.update(a.copy for a in waiter.actions if not isinstance(a, Reject))
+        held.update(copy for copy, thread in self._unloading.items() if thread == ident)
+        return frozenset(held)
+
     def wait_until(self, holds: Callable[[], bool], timeout_s: float | None) -> bool:
-        """Wait until something holds of the scheduler's state, at most so long."""
-        if self.gate.inside():
+        """Wait until something holds of the scheduler's state, at most so long.
+
+        From within, or while the interpreter ends, there is nothing to wait for: no other thread
+        can do anything.
+        """
+        if self.gate.inside() or sys.is_finalizing():
             return holds()
         with self.gate.settled, self.gate.lock:
             return self.gate.changed.wait_for(holds, timeout_s)

@@ -8,11 +8,17 @@ is put off until the thread inside has left.
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
+
+from modelmgr.runtime.forked import ParentsLock
+
+_LONGEST_INSIDE_S = 0.1
 
 
 class _Settled:
@@ -47,6 +53,7 @@ class Gate:
         lock: the lock itself.
         settled: calls ``settle`` at the end of its ``with`` block.
         inside: says whether the calling thread is inside already.
+        foreign: this is a forked child, and the gate its parent's.
         left: what is to be done once the thread inside has left: what was put off, as a function
             and True where it has to be done inside.
         changed: a condition over the lock, notified after every event.
@@ -55,13 +62,31 @@ class Gate:
 
     def __init__(self) -> None:
         lock: Any = threading.RLock()
-        self.lock = lock
+        self.lock: Any = lock
         # As threading.Condition asks it.
         self.inside: Callable[[], bool] = lock._is_owned  # noqa: SLF001
         self.changed = threading.Condition(lock)
         self.due_sooner = threading.Condition(lock)
         self.settled = _Settled(self)
+        self.foreign = False
+        self._pid = os.getpid()
         self.left: deque[tuple[Callable[[], None], bool]] = deque()
+
+    def leave_to_parent(self) -> None:
+        """Let nobody in any more; called in a forked child."""
+        self.foreign = True
+        self.lock = ParentsLock(self._pid)
+        self.inside = bool  # which is False
+        self.left.clear()
+
+    def abandoned(self) -> bool:
+        """Say whether the interpreter ends and a thread, which runs no more, was left inside."""
+        if not sys.is_finalizing():
+            return False
+        if self.lock.acquire(timeout=_LONGEST_INSIDE_S):
+            self.lock.release()
+            return False
+        return True
 
     def run(self, event: Callable[[], None]) -> None:
         """Run something inside, now or, when called from within, as soon as the door is free."""

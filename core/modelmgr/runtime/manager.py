@@ -26,7 +26,14 @@ from modelmgr.errors import (
 from modelmgr.estimation.estimator import ResourceEstimator
 from modelmgr.records.costs import CostDatabase, Eviction, EvictionCandidate, MachineInfo
 from modelmgr.records.devices import DeviceDescription
-from modelmgr.runtime.arguments import as_seconds, check_not_negative, check_positive, check_types
+from modelmgr.runtime.arguments import (
+    as_seconds,
+    check_has,
+    check_not_negative,
+    check_positive,
+    check_share,
+    check_types,
+)
 from modelmgr.runtime.cost_keeping import CostKeeper
 from modelmgr.runtime.costs import CostsInput, preloaded_costs
 from modelmgr.runtime.counters import ManagerCounters
@@ -55,6 +62,8 @@ _DEFAULT_TIMEOUT = object()
 
 class ModelManager:
     """Shares devices between models: loads, leases and evicts, from any number of threads.
+
+    It is of the process that made it: a forked child gets UsageError, and harms nothing.
 
     Args:
         monitor: watches the one device to manage: anything with ``get_stats()`` in MB.
@@ -125,8 +134,13 @@ class ModelManager:
         ):
             if count is not None and type(count) is not int:
                 raise UsageError(f"{name} must be a whole number, not {count!r}")
-        if not 0 <= slack_percentage < 1:
-            raise UsageError(f"slack_percentage must be in [0, 1), not {slack_percentage}")
+        check_share("slack_percentage", slack_percentage)
+        if monitor is not None:
+            check_has("monitor", monitor, "get_stats")
+        if estimator is not None:
+            check_has("estimator", estimator, "get_estimate", "set_initial_estimate")
+        if unload is not None and not callable(unload):
+            raise UsageError(f"unload must be a function of an instance, not {unload!r}")
         if monitor is not None and (devices is not None or readers is not None):
             raise UsageError("give either monitor= (one device) or devices=, not both")
         settings = SchedulerSettings(
@@ -415,13 +429,16 @@ class ModelManager:
 
         Args:
             timeout: seconds to wait for holders, ``wait_timeout_seconds`` where None; 0 does not
-                wait. Copies that the calling thread itself holds are not waited for.
+                wait. Copies that the calling thread itself holds, loads or unloads (its loader, or
+                a signal handler that interrupted it, called this) are not waited for.
 
         Raises:
             ShutdownTimeoutError: holders were left; their copies go when they are released.
         """
         timeout_s = self._wait_timeout_s if timeout is None else as_seconds("timeout", timeout)
         self._shut_down = True
+        if self._driver.gate.foreign or self._driver.gate.abandoned():
+            return  # it is a parent's; or a finaliser calls, and the rest goes with the process
         self._driver.tell(self._driver.scheduler.close)
         self.wait_until_free(timeout_s)
         with self._driver.gate.settled, self._driver.gate.lock:
@@ -429,8 +446,9 @@ class ModelManager:
                 self._holder(number) for number in self._awaited() if self._held(number)
             )
         if holders:
+            after = "" if timeout_s is None else f" after {timeout_s:g} s"
             raise ShutdownTimeoutError(
-                f"still in use after {timeout_s:g} s: {'; '.join(holders)}; "
+                f"still in use{after}: {'; '.join(holders)}; "
                 "they are unloaded when they are released",
                 holders=holders,
             )
@@ -462,16 +480,8 @@ class ModelManager:
 
     def _awaited(self) -> list[int]:
         """Return the copies that a shutdown waits for: all but the calling thread's own."""
-        me = threading.get_ident()
-        return [
-            number
-            for number in self._driver.scheduler.copies
-            if not (
-                (loaded := self._driver.loaded.get(number)) is not None
-                and loaded.lease is not None
-                and loaded.lease.holder_ident == me
-            )
-        ]
+        own = self._driver.copies_of_thread(threading.get_ident())
+        return [number for number in self._driver.scheduler.copies if number not in own]
 
     def __enter__(self) -> Self:
         """Return the manager, or refuse where it was shut down."""

@@ -6,6 +6,7 @@ it ends when there has been nothing to watch for a while, so that an idle manage
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -134,7 +135,8 @@ class DeviceWatch:
     def wake(self) -> None:
         """See to it that somebody watches, and looks at once at what is due."""
         with self._gate.settled, self._gate.lock:
-            if self._thread is None and self._something_to_watch():
+            # While the interpreter ends, a thread that is started never runs.
+            if self._thread is None and not sys.is_finalizing() and self._something_to_watch():
                 thread = threading.Thread(target=self._run, name="modelmgr-watch", daemon=True)
                 thread.start()  # one that cannot be had is not taken for one that watches
                 self._thread = thread

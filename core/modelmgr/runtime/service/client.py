@@ -7,7 +7,6 @@ Connections are ``link``'s, leases ``remote_lease``'s.
 from __future__ import annotations
 
 import contextlib
-import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +23,7 @@ from modelmgr.errors import (
     UsageError,
 )
 from modelmgr.records.costs import Eviction
+from modelmgr.runtime.arguments import as_seconds, check_positive
 from modelmgr.runtime.service import messages
 from modelmgr.runtime.service.dialling import DEFAULT_PATIENCE_S
 from modelmgr.runtime.service.link import Link
@@ -255,7 +255,7 @@ class RemoteManager:
             timeout: how long it waits for holders before it takes their leases, seconds; None
                 waits for ever. This call does not wait for it.
         """
-        request = messages.StopServer(timeout_s=_seconds("timeout", timeout))
+        request = messages.StopServer(timeout_s=as_seconds("timeout", timeout))
         with contextlib.suppress(ServiceLostError):  # it was faster than its answer
             self._link.ask(request, messages.Done)
 
@@ -265,7 +265,7 @@ class RemoteManager:
         What this process still holds is taken back. ``timeout`` is accepted as ``ModelManager``
         has it: there is nothing to wait for. A second call does nothing.
         """
-        _seconds("timeout", timeout)
+        as_seconds("timeout", timeout)
         self._link.close()
 
     def __enter__(self) -> Self:
@@ -302,24 +302,14 @@ def _request(
         raise UsageError(f"priority must be a whole number, not {priority!r}")
     worst_case_bytes = None
     if worst_case_mb is not None:
-        if not math.isfinite(worst_case_mb) or worst_case_mb <= 0:
-            raise UsageError(f"worst_case_mb must be a positive number, not {worst_case_mb!r}")
+        check_positive("worst_case_mb", worst_case_mb)
         worst_case_bytes = max(1, round(worst_case_mb * MIB))
     default = timeout is _SERVERS_CHOICE
     return messages.Acquire(
         tag=tag,
         spec=loader,
-        timeout_s=None if default else _seconds("timeout", timeout),
+        timeout_s=None if default else as_seconds("timeout", timeout),
         default_timeout=default,
         priority=priority,
         worst_case_bytes=worst_case_bytes,
     )
-
-
-def _seconds(name: str, value: object) -> float | None:
-    """Return a time-out in seconds; None and infinity never end."""
-    if value is None:
-        return None
-    if not isinstance(value, int | float) or math.isnan(value) or value < 0:
-        raise UsageError(f"{name} must be seconds, 0 or more, or None; not {value!r}")
-    return None if math.isinf(value) else float(value)

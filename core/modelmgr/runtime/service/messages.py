@@ -21,7 +21,8 @@ from modelmgr.workload.model_spec import ModelSpec
 PROTOCOL_VERSION = 2
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
-Seconds = Annotated[float, msgspec.Meta(ge=0)]
+# More, and the system's clocks would not take it; clients say None for such a time.
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
 
 

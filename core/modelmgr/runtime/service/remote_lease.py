@@ -20,6 +20,7 @@ from modelmgr.errors import (
     UsageError,
     WorkerProtocolError,
 )
+from modelmgr.runtime.arguments import as_seconds
 from modelmgr.runtime.service import messages
 from modelmgr.runtime.service.link import Link
 from modelmgr.runtime.service.parcels import Parcel, arrays_of
@@ -75,6 +76,7 @@ class RemoteModel:
             ServiceLostError: the server is gone.
             UsageError, WorkerError: as ``Worker.infer``.
         """
+        timeout_s = as_seconds("timeout_s", timeout_s)
         tree, buffers = payload.encode(batch)
         request = messages.Infer(
             epoch=self._link.epoch,
@@ -106,7 +108,7 @@ class RemoteModel:
             warmups=warmups,
             repeats=repeats,
             seed=seed,
-            timeout_s=timeout_s,
+            timeout_s=as_seconds("timeout_s", timeout_s),
         )
         return self._link.call(request, messages.ShapeDone, lambda reply, _: reply.report)
 

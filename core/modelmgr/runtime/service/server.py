@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from modelmgr.errors import UsageError
+from modelmgr.runtime.arguments import as_seconds
 from modelmgr.runtime.manager import ModelManager
 from modelmgr.runtime.service.catalogue import Catalogue
 from modelmgr.runtime.service.connection import ClientConnection, Greeting
@@ -91,6 +92,7 @@ class ServiceServer:
             )
         self.epoch = secrets.token_hex(_EPOCH_BYTES)
         self._manager = manager
+        self._pid = os.getpid()
         self._max_connections = max_connections
         self._max_per_client = max_connections_per_client
         self._frame_timeout_s = frame_timeout_s
@@ -104,10 +106,10 @@ class ServiceServer:
                 device=device,
                 seed=seed,
                 budget_bytes=budget_bytes,
-                load_timeout_s=load_timeout_s,
+                load_timeout_s=as_seconds("load_timeout_s", load_timeout_s),
                 env=env,
             ),
-            wait_timeout_s=wait_timeout_s,
+            wait_timeout_s=as_seconds("wait_timeout_s", wait_timeout_s),
             stopping=self._stopping,
             stop=self._close_elsewhere,
             clients=self.clients,
@@ -173,6 +175,8 @@ class ServiceServer:
             What was still held when the time passed, one line for each lease. Those copies are
             free again, or destroyed where a call ran in them.
         """
+        if os.getpid() != self._pid:
+            return ()  # a forked child: the server is its parent's
         self._stopping.set()
         with self._closing:
             if not self._closed.is_set():
