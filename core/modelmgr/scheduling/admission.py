@@ -294,7 +294,8 @@ class Admission:
             found = self._victims.cover(device, ticket, need, now_ns, more=more)
             if found is None:
                 continue
-            plan = Plan(device, need, *found)
+            victims, candidates, values = found
+            plan = Plan(device, need, victims, candidates, values)
             if best is None or plan.lost_value < best.lost_value:
                 best = plan
         return best

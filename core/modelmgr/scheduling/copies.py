@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from modelmgr.scheduling.ledger import Ledger
-from modelmgr.scheduling.states import HELD, LOADED, MOVES, CopyEvent, CopyState, after
+from modelmgr.scheduling.states import (
+    HELD,
+    LOADED,
+    MOVES,
+    WHEN_GRANTED,
+    WHEN_RELEASED,
+    CopyEvent,
+    CopyState,
+    Move,
+    after,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +176,26 @@ class Copy:
         if move is None:
             after(self.state, event)  # raises
             return
+        self._follow(move)
+
+    def hand_out(self) -> None:
+        """Take ``GRANTED``: every request does, so it has a table of its own."""
+        move = WHEN_GRANTED.get(self.state)
+        if move is None:
+            after(self.state, CopyEvent.GRANTED)  # raises
+            return
+        self._follow(move)
+
+    def take_back(self) -> None:
+        """Take ``RELEASED``: as ``hand_out``."""
+        move = WHEN_RELEASED.get(self.state)
+        if move is None:
+            after(self.state, CopyEvent.RELEASED)  # raises
+            return
+        self._follow(move)
+
+    def _follow(self, move: Move) -> None:
+        """Enter the next state, and keep up the model's counts."""
         self.state, free, staying, coming = move
         model = self.model
         model.changes += 1

@@ -52,10 +52,8 @@ _new_candidate: Final[Callable[[type[Candidate], tuple[object, ...]], Candidate]
 # What every grant and release names: looking a member up in its enumeration takes 0.15 us in
 # CPython 3.11, fifteen times as long as a global.
 _DRAINING: Final = CopyState.DRAINING
-_GRANTED: Final = CopyEvent.GRANTED
-_RELEASED: Final = CopyEvent.RELEASED
 # Built-in policies that keep nothing of what they are told: a hit need not tell them.
-_DEAF_TO_REQUESTS: Final = (Lru, Gdsf, DemandTiers)
+_TOLD_OTHERWISE: Final = (Lru, Gdsf, DemandTiers, QueueValue)
 _DEAF_TO_USE: Final = (Lru, DemandTiers, QueueValue)
 
 
@@ -84,6 +82,8 @@ class Scheduler:
         self.models: dict[str, Model] = {}
         self.copies: dict[int, Copy] = {}
         self.closed = False
+        # Whether an eviction says what there was to choose from; who keeps no more may end it.
+        self.names_candidates = True
         self._policy = make_policy(self.settings.policy)
         # Policies that decide nothing: they only say what they would have done.
         self._others = [
@@ -92,7 +92,9 @@ class Scheduler:
             if self.settings.explain and name != self._policy.name
         ]
         told = (self._policy, *self._others)
-        self._on_request = [p.requested for p in told if not isinstance(p, _DEAF_TO_REQUESTS)]
+        # Called as what it is: compiled, that is no look-up, and every request is told.
+        self._queue_values = [p for p in told if isinstance(p, QueueValue)]
+        self._on_request = [p.requested for p in told if not isinstance(p, _TOLD_OTHERWISE)]
         self._on_use = [p.used for p in told if not isinstance(p, _DEAF_TO_USE)]
         self._admission = Admission(
             self.devices,
@@ -186,6 +188,8 @@ class Scheduler:
         )
         ticket.exclusive = ticket.fresh = alone
         model = self.model(tag)
+        for policy in self._queue_values:
+            policy.requested(tag, self._now_ns)
         for requested in self._on_request:
             requested(tag, self._now_ns)
         if self.closed:
@@ -235,6 +239,8 @@ class Scheduler:
         self._event_serial += 1
         self.last_ticket += 1
         model.changes += 1
+        for policy in self._queue_values:
+            policy.requested(tag, self._now_ns)
         for requested in self._on_request:
             requested(tag, self._now_ns)
         if waiting:
@@ -265,7 +271,7 @@ class Scheduler:
         self._event_serial += 1
         copy.model.saw_hold(self._now_ns - copy.granted_ns)
         draining = copy.state is _DRAINING
-        copy.take(_RELEASED)
+        copy.take_back()
         self._let_go(copy)
         if draining:
             self._order_unload(copy, copy.condemned_for or "reset", None)
@@ -660,12 +666,14 @@ class Scheduler:
 
     def _evict(self, ticket: Ticket, plan: Plan) -> None:
         """Order the unloads of a plan's victims, with what there was to choose from."""
-        candidates = tuple(
-            [
-                _new_candidate(Candidate, (c.tag, c.copy, value, c.size_bytes))
-                for c, value in zip(plan.candidates, plan.values, strict=True)
-            ]
-        )
+        candidates: tuple[Candidate, ...] = ()
+        if self.names_candidates:
+            candidates = tuple(
+                [
+                    _new_candidate(Candidate, (c.tag, c.copy, value, c.size_bytes))
+                    for c, value in zip(plan.candidates, plan.values, strict=True)
+                ]
+            )
         chosen = tuple([victim.number for victim in plan.victims])
         instead = () if plan.isolated else self._chosen_by_others(plan)
         reason = "isolation" if plan.isolated else "make-room"
@@ -749,7 +757,7 @@ class Scheduler:
 
     def _hand_over(self, copy: Copy) -> None:
         """Make a copy active, under a new lease."""
-        copy.take(_GRANTED)
+        copy.hand_out()
         number, device, model = copy.number, copy.device, copy.model
         self._last_lease += 1
         self.last_action += 1

@@ -112,7 +112,8 @@ TERMINAL: Final = frozenset({_S.GONE, _S.FAILED})
 # The same table by state, so that a move makes no pair, with what the move changes of how many of
 # the model's copies are free, how many stay and how many are coming: every grant and every release
 # asks.
-MOVES: Final[dict[CopyState, dict[CopyEvent, tuple[CopyState, int, int, int]]]] = {
+Move = tuple[CopyState, int, int, int]
+MOVES: Final[dict[CopyState, dict[CopyEvent, Move]]] = {
     state: {
         event: (
             to,
@@ -125,6 +126,8 @@ MOVES: Final[dict[CopyState, dict[CopyEvent, tuple[CopyState, int, int, int]]]] 
     }
     for state in CopyState
 }
+WHEN_GRANTED: Final = {of: by[_E.GRANTED] for of, by in MOVES.items() if _E.GRANTED in by}
+WHEN_RELEASED: Final = {of: by[_E.RELEASED] for of, by in MOVES.items() if _E.RELEASED in by}
 
 
 def after(state: CopyState, event: CopyEvent) -> CopyState:

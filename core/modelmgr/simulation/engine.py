@@ -18,6 +18,7 @@ from itertools import chain, islice
 from typing import Any, Final
 
 from modelmgr.errors import InvalidTransitionError
+from modelmgr.simulation.collecting import seldom_collecting
 from modelmgr.simulation.copies import VirtualCopy
 from modelmgr.simulation.striking import schedule_faults, strike, undo
 from modelmgr.simulation.world import (
@@ -39,10 +40,11 @@ from modelmgr.simulation.world import (
 
 # Final: compiled, a name of another module is looked up every time.
 _pop: Final = heapq.heappop
+_next: Final = next
 _ROUNDS_BETWEEN_LOOKS: Final = 8_192
 """Events between two calls of ``progress`` and ``stop``: 30 to 100 ms of a simulation's time."""
 
-_NO_MORE: Job = (NEVER, 0, 0, -1, -1)
+_NO_MORE: Final[Job] = (NEVER, 0, 0, -1, -1)
 
 Progress = Callable[[int, int], object]
 """Is told the simulated time, nanoseconds, and how many requests came so far."""
@@ -82,8 +84,9 @@ class Engine:
     def run(self) -> bool:
         """Run until nothing is left to happen; False where ``stop`` ended it before."""
         schedule_faults(self._world)
-        finished = self._loop()
-        self._cancel_the_rest()
+        with seldom_collecting():
+            finished = self._loop()
+            self._cancel_the_rest()
         return finished
 
     def _loop(self) -> bool:  # noqa: PLR0912, PLR0915 - see the module
@@ -94,14 +97,14 @@ class Engine:
         check = self._check
         looking = _ROUNDS_BETWEEN_LOOKS
         arrivals = self._arrivals
-        arrival = next(arrivals, _NO_MORE)
+        arrival = _next(arrivals, _NO_MORE)
         arrival_ns = arrival[0]
         self._traffic_over = arrival is _NO_MORE
-        # Hits and releases that nobody waits for leave the scheduler's deadlines as they are.
+        # Hits, and releases while nobody waits, leave the scheduler's deadlines as they are.
         due_ns, unsure = NEVER, True
         while True:
             event_ns = heap[0][0]
-            if unsure or pending:
+            if unsure:
                 soonest_ns = scheduler.next_deadline_ns()
                 due_ns = NEVER if soonest_ns is None else soonest_ns
                 unsure = False
@@ -139,6 +142,8 @@ class Engine:
                     if actions:
                         world.absorb(actions, now_ns)
                         unsure = True
+                    elif pending:
+                        unsure = True
                     if job[4] >= 0:
                         world.ask_again(job, now_ns)
                     world.ended_ns = now_ns
@@ -164,7 +169,7 @@ class Engine:
                     if pending and not self._polling:
                         self._start_polling(now_ns)
                 world.ended_ns = now_ns
-                arrival = next(arrivals, _NO_MORE)
+                arrival = _next(arrivals, _NO_MORE)
                 arrival_ns = arrival[0]
                 if arrival is _NO_MORE:
                     self._traffic_over = True

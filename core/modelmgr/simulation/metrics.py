@@ -37,7 +37,10 @@ class Durations:
     def settle(self) -> array[int]:
         """Empty the buffer, and return all that is kept as it is."""
         if self.buffer:
-            self._kept.fromlist(self.buffer)
+            import numpy as np  # noqa: PLC0415 - 0.1 s to import, and only a run needs it
+
+            # Three times as fast as array's own way to take a list.
+            self._kept.frombytes(np.array(self.buffer, dtype=np.int64).tobytes())
             self.buffer.clear()
         return self._kept
 

@@ -295,6 +295,8 @@ class World:
             copy.model.evictions += 1
             if len(self._evictions) <= EVICTIONS_KEPT:
                 self._evictions.append((unload, copy.device.name, now_ns))
+            else:
+                self.scheduler.names_candidates = False
         copy.late_ns = self.armed.on_unload(unload.tag, copy.device.name, now_ns)
         ends_ns = now_ns + copy.model.unload_times.take()
         self.push(ends_ns, UNLOAD_ENDS, copy)
