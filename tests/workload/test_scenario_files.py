@@ -107,6 +107,19 @@ def test_a_fault_may_last_for_a_while_or_say_nothing_of_it(kind: str) -> None:
     assert (once.duration_ns, lasting.duration_ns) == (None, 3 * NS_PER_S)
 
 
+def test_users_of_a_closed_loop_in_which_no_time_passes_are_refused() -> None:
+    """They would ask for ever in the same nanosecond."""
+    users = "bert: 0, gpt2: 1}, arrivals: {pattern: closed, concurrency: 5"
+    text = _with("bert: 3, gpt2: 1}, arrivals: {pattern: poisson, rate: 5/s", users)
+    assert _read(text)
+    still = text.replace("service: 5 ms", "service: 0 s")
+    with pytest.raises(
+        InputError, match=r"^s\.yaml:15:41: .* users neither think nor .*\ngive them"
+    ):
+        _read(still)
+    assert _read(still.replace("concurrency: 5", "concurrency: 5, think: 1 ms"))
+
+
 def test_at_least_eight_scenarios_are_shipped() -> None:
     assert {path.stem for path in _SHIPPED} >= {
         "quickstart-scenario",

@@ -99,6 +99,8 @@ def _mix(at: At, written: MixEntry, by_tag: dict[str, ScenarioModel]) -> MixPhas
         check_tag(at / "mix" / tag, tag, by_tag, on_key=True)
     if not any(written.mix.values()):
         raise (at / "mix").wrong("every weight is 0", hint="give at least one model a weight")
+    if isinstance(written.arrivals, ClosedArrivals):
+        _check_that_time_passes(at / "arrivals", written, by_tag)
     for tag in written.shapes:
         check_tag(at / "shapes" / tag, tag, by_tag, on_key=True)
         if tag not in written.mix:
@@ -117,6 +119,22 @@ def _mix(at: At, written: MixEntry, by_tag: dict[str, ScenarioModel]) -> MixPhas
             for tag, shapes in written.shapes.items()
         },
     )
+
+
+def _check_that_time_passes(at: At, written: MixEntry, by_tag: dict[str, ScenarioModel]) -> None:
+    """Refuse users who ask for ever in the same nanosecond."""
+    think = written.arrivals.think if isinstance(written.arrivals, ClosedArrivals) else None
+    if think is not None and read_time(at / "think", think).mean_ns > 0:
+        return
+    costs = [by_tag[tag].cost for tag, weight in written.mix.items() if weight]
+    if all(
+        cost is not None and not cost.service_by_shape and cost.service.mean_ns == 0
+        for cost in costs
+    ):
+        raise at.error(
+            f"{at.name}: its users neither think nor are served for any time, so none passes",
+            hint="give them a 'think', or a model a 'service' of more than 0",
+        )
 
 
 def _shapes(
