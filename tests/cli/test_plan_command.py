@@ -128,6 +128,8 @@ def test_this_machine_is_planned_for_without_a_device(modelmgr: Program, costs: 
         (["--copies", "bert-base=1", "--at-least", "bert-base=2"], "both say how many"),
         (["--weight", "bert-base=-1"], "is no weight"),
         (["--max-copies", "3"], "give a --weight too"),
+        (["--weight", "bert-base=1", "--max-copies", "100000000"], "give 9999 or less"),
+        (["--copies", "bert-base=10000"], "give 9999 or less"),
         (["--active", "0"], "serve nobody"),
         (["--only", "broken"], "was not measured"),
         (["--only", "bert"], "has no model 'bert'"),

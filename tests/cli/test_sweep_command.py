@@ -101,6 +101,7 @@ def test_ctrl_c_ends_every_process_and_keeps_what_is_done(
         (("--sweep", "manager.policy=lru", "--policy", "lru"), "manager.policy is swept"),
         (("--sweep", "seed=1", "--policy", "lrru"), "did you mean 'lru'"),
         (("--sweep", "seed=1", "--slo", "wiat_p95<1s"), "did you mean 'wait_p95'"),
+        (("--sweep", "seed=1", "--slo", "reload_ratio<2"), "add --bound"),
         (("--sweep", "seed=1", "--jobs", "0"), "--jobs"),
         (("--sweep", "seed=1", "--log", "d.jsonl"), "--log"),
         (("--sweep", "seed=1", "--check"), "--check"),

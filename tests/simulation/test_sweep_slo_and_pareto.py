@@ -131,6 +131,8 @@ def test_without_goals_or_rows_there_is_nothing_to_answer() -> None:
         ("wait_p95<500MiB", "unknown unit"),
         ("unserved<7", "outside"),
         ("loads<many", "no number"),
+        ("loads<nan", "'nan' is no number"),
+        ("reload_ratio<1e400", "'1e400' is no number"),
     ],
 )
 def test_a_goal_that_makes_no_sense_is_refused(text: str, message: str) -> None:

@@ -43,6 +43,7 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 _Value = TypeVar("_Value")
 _WEIGHTED_AT_MOST = 8
+_COPIES_AT_MOST = 9999  # beyond it the programme alone takes minutes to write down
 
 
 @app.command(help=__doc__, cls=DocCommand)
@@ -155,6 +156,8 @@ def _demands(
         raise UsageError("--max-copies says how far --weight may go; give a --weight too")
     if max_copies is not None and max_copies < 1:
         raise UsageError(f"--max-copies: {max_copies} copies are none; give 1 or more")
+    if max_copies is not None and max_copies > _COPIES_AT_MOST:
+        raise UsageError(f"--max-copies: {max_copies} are too many; give {_COPIES_AT_MOST} or less")
     demands: dict[str, Demand] = {}
     for tag in tags:
         least = exactly.get(tag, at_least.get(tag, 1))
@@ -186,8 +189,10 @@ def _values(
 
 
 def _count(text: str) -> int:
-    if not text.strip().isdecimal() or len(text) > 4:
+    if not text.strip().isdecimal():
         raise ValueError(f"{text!r} is no number of copies; write for example bert=2")
+    if len(text.strip()) > len(str(_COPIES_AT_MOST)):
+        raise ValueError(f"{text!r} are too many; give {_COPIES_AT_MOST} or less")
     return int(text)
 
 

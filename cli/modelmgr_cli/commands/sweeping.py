@@ -56,6 +56,10 @@ def simulate_sweep(asked: SweepOptions, terminal: Terminal) -> Outcome:
     _check(asked)
     keys = [_read("--sweep", text, read_swept_key) for text in asked.keys]
     goals = [_read("--slo", text, read_goal) for text in asked.goals]
+    if not asked.bound and any(goal.figure == "reload_ratio" for goal in goals):
+        raise UsageError(
+            "--slo: reload_ratio is over the bound, which is not computed\nadd --bound"
+        )
     csv = _check_outputs(asked)
     runner = _runner(asked)
     template = ScenarioTemplate.read(asked.path)

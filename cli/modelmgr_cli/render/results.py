@@ -37,7 +37,7 @@ def result_page(result: Result) -> list[RenderableType]:
 
 
 def _heading(result: Result) -> Text:
-    line = Text(printable(result.scenario), style="bold")
+    line = Text(printable(" ".join(result.scenario.split())), style="bold")
     line.append(
         f": policy {printable(result.policy)}, seed {result.seed}, "
         f"{format_duration(result.duration_ns)} simulated"

@@ -27,7 +27,7 @@ _BAR_WIDTH = 32
 
 def sweep_page(sweep: Sweep) -> list[RenderableType]:
     """Return the table of all rows, what failed, and the answer to the goals."""
-    heading = Text(printable(sweep.scenario), style="bold")
+    heading = Text(printable(" ".join(sweep.scenario.split())), style="bold")
     heading.append(f": {len(sweep.rows)} of {sweep.planned} combinations", style="not bold")
     if sweep.partial:
         heading.append(", interrupted", style="yellow not bold")
@@ -172,6 +172,10 @@ def rate_line(sweep: Sweep, took_ns: int) -> str:
     requests = sum(row.figures.requests.total for row in sweep.rows if row.figures is not None)
     seconds = max(1, took_ns) / NS_PER_S
     return (
-        f"{len(sweep.rows):,} rows, {requests:,} requests in {seconds:.1f} s, "
+        f"{_count(len(sweep.rows), 'row')}, {_count(requests, 'request')} in {seconds:.1f} s, "
         f"{requests / seconds:,.0f} requests/s"
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

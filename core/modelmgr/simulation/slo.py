@@ -6,6 +6,7 @@ them would look fast: unless a goal says how many may stay unserved, every reque
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -179,9 +180,12 @@ def _limit(kind: _Kind, quantity: str) -> float | int:
     if kind == "share":
         return parse_fraction(quantity)
     try:
-        return float(quantity)
+        number = float(quantity)
     except ValueError:
-        raise ValueError(f"{quantity!r} is no number; write for example '100'") from None
+        number = math.nan
+    if not math.isfinite(number):  # no row would meet NaN, and every one infinity
+        raise ValueError(f"{quantity!r} is no number; write for example '100'")
+    return number
 
 
 def answer_goals(goals: Sequence[Goal], rows: Sequence[SweepRow]) -> SloAnswer | None:
