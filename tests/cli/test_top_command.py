@@ -221,8 +221,21 @@ def test_a_server_that_went_is_awaited(folder: Path) -> None:
     with ServedProgram(folder, *FIXED) as served, _OnATerminal(folder, 100) as top:
         top.wait_for("nobody waits")
         assert served.stop() == 130
-        top.wait_for("the server is gone", "nobody waits")
+        top.wait_for("the server is gone or stopped", "nobody waits")
         with ServedProgram(folder, *FIXED) as again:
             seen = top.wait_for(f"process {again.process.pid}", "nothing was evicted")
             assert top.interrupt() == 130
     assert "the server is gone" not in seen.rpartition(f"process {again.process.pid}")[2]
+
+
+def test_a_server_that_is_stopped_is_told_from_a_quiet_one(folder: Path) -> None:
+    with ServedProgram(folder, *FIXED) as served, _OnATerminal(folder, 100) as top:
+        top.wait_for("nobody waits")
+        served.process.send_signal(signal.SIGSTOP)
+        try:
+            top.wait_for("the server is gone or stopped")
+        finally:
+            served.process.send_signal(signal.SIGCONT)
+        while "gone or stopped" in top.wait_for(f"process {served.process.pid}", "was evicted"):
+            pass
+        assert top.interrupt() == 130

@@ -8,7 +8,8 @@ pipe, or with --once, it writes the present state once.
   modelmgr top --once
   modelmgr top --json | jq '.snapshot.queue | length'
 
-When the server goes away, the last state stays on the screen until it is back.
+When the server goes away or stops answering, the last state stays on the screen and says so,
+until it is back.
 
 Exit status: 0 shown; 2 bad usage; 5 no server listens there; 130 ended by Ctrl-C.
 """
@@ -42,7 +43,9 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 _EVICTIONS_SHOWN = 20
 _SHORTEST_NS = NS_PER_S // 20
-_LOST = "the server is gone; this was its last state, until it is back"
+_LOST = "the server is gone or stopped; this was its last state, until it is back"
+# A page that stands still looks like a quiet server: it is told sooner than a client gives up.
+_PATIENCE_S = 4.0
 
 
 @app.command(help=__doc__, cls=DocCommand)
@@ -68,7 +71,7 @@ def top(
     interval_ns = options.read_value("--interval", interval, parse_duration_ns)
     if interval_ns < _SHORTEST_NS:
         raise UsageError(f"--interval: {interval!r} is too short to read; write '1 s'")
-    with StopSignals() as signals, connect(socket) as manager:
+    with StopSignals() as signals, connect(socket, patience_s=_PATIENCE_S) as manager:
         source = _Source(manager)
         try:
             with signals.interruptible():
@@ -128,7 +131,8 @@ def _watch(source: _Source, view: ManagerView, terminal: Terminal, interval_s: f
             while True:
                 if signal.sigtimedwait(resized, interval_s) is None:
                     try:
-                        view = source.look_again()
+                        # It is said that the server is gone before another one is looked for.
+                        view = source.look_again() if view.lost else source.look()
                     except ServiceLostError:
                         view = replace(view, lost=_LOST)
                 page.show(partial(manager_page, view))

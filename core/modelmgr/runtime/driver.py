@@ -837,7 +837,7 @@ class Driver:
         for waiter in self._waiters.values():
             if waiter.thread_ident == ident:
                 held.update(a.copy for a in waiter.actions if not isinstance(a, Reject))
-        held.update(copy for copy, thread in self._unloading.items() if thread == ident)
+        held.update(copy for copy, thread in tuple(self._unloading.items()) if thread == ident)
         return frozenset(held)
 
     def wait_until(self, holds: Callable[[], bool], timeout_s: float | None) -> bool:
