@@ -111,13 +111,14 @@ def test_users_of_a_closed_loop_in_which_no_time_passes_are_refused() -> None:
     """They would ask for ever in the same nanosecond."""
     users = "bert: 0, gpt2: 1}, arrivals: {pattern: closed, concurrency: 5"
     text = _with("bert: 3, gpt2: 1}, arrivals: {pattern: poisson, rate: 5/s", users)
-    assert _read(text)
+    assert _read(text).traffic_ends_ns == 600 * NS_PER_S
     still = text.replace("service: 5 ms", "service: 0 s")
     with pytest.raises(
         InputError, match=r"^s\.yaml:15:41: .* users neither think nor .*\ngive them"
     ):
         _read(still)
-    assert _read(still.replace("concurrency: 5", "concurrency: 5, think: 1 ms"))
+    thinking = _read(still.replace("concurrency: 5", "concurrency: 5, think: 1 ms"))
+    assert thinking.traffic_ends_ns == 600 * NS_PER_S
 
 
 def test_at_least_eight_scenarios_are_shipped() -> None:

@@ -53,7 +53,7 @@ def _table(sweep: Sweep) -> Rows:
         *(key.key.replace(".", ".\n", 1) for key in sweep.keys),
         "memory\nGiB",
         "loads",
-        "of loads\ns",
+        "time of\nloads s",
         *(["over\nbound"] if bounded else []),
         "evictions",
         "unserved\n%",
