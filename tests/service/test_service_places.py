@@ -234,7 +234,12 @@ def test_a_client_refuses_a_server_of_another_user(open_folder: Path, other_uid:
 
 def test_connections_are_limited_in_number_and_the_others_unharmed(tmp_path: Path) -> None:
     with (
-        serving(tmp_path / "m.sock", max_connections=8, max_connections_per_client=6) as server,
+        serving(
+            tmp_path / "m.sock",
+            max_connections=8,
+            max_connections_per_client=6,
+            frame_timeout_s=100.0,
+        ) as server,
         modelmgr.connect(server.path) as client,
         client.lease("echo") as model,
     ):
@@ -242,6 +247,8 @@ def test_connections_are_limited_in_number_and_the_others_unharmed(tmp_path: Pat
         for stranger in strangers:
             stranger.connect(str(server.path))
         wait_until(lambda: any(_is_cut(s) for s in strangers), "those beyond the limit are cut off")
+        with pytest.raises(ServiceLostError, match="8 connections already, and takes no more"):
+            modelmgr.connect(server.path)
         assert model.infer(1) == 1
         for stranger in strangers:
             stranger.close()
@@ -251,11 +258,11 @@ def test_connections_are_limited_in_number_and_the_others_unharmed(tmp_path: Pat
 def _is_cut(end: socket.socket) -> bool:
     end.setblocking(False)
     try:
-        return end.recv(1) == b""
+        return b"takes no more" in end.recv(4096)
     except BlockingIOError:
         return False
     except ConnectionResetError:
-        return True
+        return False
 
 
 def _connects(server: ServiceServer) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import msgspec
 
 from modelmgr import __version__
-from modelmgr.errors import ModelmgrError, UsageError
+from modelmgr.errors import ModelmgrError, ServiceLostError, UsageError
 from modelmgr.runtime.service import faults, messages, parcels
 from modelmgr.runtime.service.framing import MalformedError, SilenceError, Stream
 from modelmgr.runtime.service.peers import Peer
@@ -102,6 +102,12 @@ class ClientConnection:
             if self._desk is not None:
                 self._desk.close()
         return False
+
+    def turn_away(self, reason: str) -> None:
+        """Say, instead of a greeting, why the server takes no further connection."""
+        self._post_failed(
+            ServiceLostError(f"the server did not greet this process: {reason}"), closing=True
+        )
 
     def client_gone(self) -> None:
         """Break off what runs here, for the client hung up; called by another thread."""

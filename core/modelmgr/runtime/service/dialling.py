@@ -7,6 +7,7 @@ runs answers at once, whatever else it does.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import socket
@@ -133,7 +134,8 @@ class Dialler:
 
     def _say_hello(self, stream: Stream) -> messages.Welcome:
         try:
-            parcels.post(stream, msgspec.msgpack.Encoder(), self._hello())
+            with contextlib.suppress(BrokenPipeError):  # it has been said already why not
+                parcels.post(stream, msgspec.msgpack.Encoder(), self._hello())
             parcel = parcels.receive(stream)
             parcel.close()
             reply = parcel.decode(messages.REPLIES)

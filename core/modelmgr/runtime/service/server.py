@@ -230,10 +230,15 @@ class ServiceServer:
             target=self._serve, args=(connection,), name=f"client {peer.pid}", daemon=True
         )
         with self._lock:
-            if len(self._connections) >= self._max_connections or self._stopping.is_set():
-                connection.close()
-                return
-            self._connections[connection] = thread
+            taken = len(self._connections)
+            welcome = taken < self._max_connections and not self._stopping.is_set()
+            if welcome:
+                self._connections[connection] = thread
+        if not welcome:
+            if not self._stopping.is_set():
+                connection.turn_away(f"it has {taken} connections already, and takes no more")
+            connection.close()
+            return
         try:
             thread.start()
         except RuntimeError:
