@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import signal
 from pathlib import Path
 
@@ -98,3 +99,19 @@ def test_ctrl_c_keeps_what_there_is_and_leaves_no_process(
     assert psutil.wait_procs(workers, timeout=10)[1] == []
     result = Result.load(tmp_path / "r.json")
     assert result.partial
+
+
+def test_a_killed_run_leaves_the_decisions_until_then_and_no_process(
+    modelmgr: Program, scenario: str, tmp_path: Path
+) -> None:
+    path, log = tmp_path / scenario, tmp_path / "d.jsonl"
+    path.write_text(path.read_text("utf-8").replace("1500 ms", "1 h"), "utf-8")
+    with modelmgr.start("run", scenario, "--log", "d.jsonl", "--out", "r.json") as process:
+        while not (log.exists() and log.stat().st_size):  # long before its 512 lines are full
+            assert process.poll() is None
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
+    lines = log.read_text("utf-8").splitlines()
+    assert {json.loads(line)["action"] for line in lines} >= {"start_load"}
+    assert not (tmp_path / "r.json").exists()

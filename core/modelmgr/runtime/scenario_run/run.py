@@ -66,6 +66,7 @@ POLL_INTERVAL_S = 0.5
 # in every wait.
 _SWITCH_INTERVAL_S = 0.0005
 _BETWEEN_LOOKS_NS = NS_PER_S // 20
+_BETWEEN_FLUSHES_NS = NS_PER_S  # of the log: so much of it a killed run may lose
 _STOPPING_S = 30.0
 _AGAIN_S = 0.05
 
@@ -280,14 +281,18 @@ class _Run:
         for device in self._devices:
             device.meter.start()
         self._lookout.start()
-        next_look_ns = 0
+        next_look_ns = next_flush_ns = 0
 
         def look() -> bool:
-            nonlocal next_look_ns
+            nonlocal next_look_ns, next_flush_ns
             now_ns = self.clock.now_ns()
             if now_ns < next_look_ns:
                 return False
             next_look_ns = now_ns + _BETWEEN_LOOKS_NS
+            if now_ns >= next_flush_ns:
+                next_flush_ns = now_ns + _BETWEEN_FLUSHES_NS
+                with self._driver.gate.settled, self._driver.gate.lock:
+                    self._log.flush()
             if progress is not None:
                 progress(now_ns, self.tally.total, len(traffic.outstanding))
             return stop is not None and stop()
