@@ -257,6 +257,13 @@ def test_exports_lie_beside_the_new_file_or_where_they_are_wanted(
     assert finished.stderr.count("written to") == len(asked)
 
 
+def test_an_export_into_what_is_no_file_is_refused(modelmgr: Program, baseline: Path) -> None:
+    """Once it was told that the folder /dev does not exist."""
+    refused = modelmgr("compare", baseline.name, baseline.name, "--export", "csv=/dev/stdout")
+    _said(refused, 2)
+    assert "/dev/stdout is no regular file" in refused.stderr
+
+
 def test_an_export_replaces_nothing_that_the_comparison_reads(
     modelmgr: Program, baseline: Path
 ) -> None:

@@ -86,7 +86,7 @@ def _word(schema: Schema) -> str:
         return _or([_word(part) for part in schema["anyOf"]])
     match schema.get("type"):
         case "array" if "prefixItems" in schema:
-            return "list of two integers"
+            return f"list of two {_word(schema['prefixItems'][0])}s"
         case "array":
             return f"list of {_word(schema['items'])}"
         case "object" if isinstance(schema.get("additionalProperties"), dict):

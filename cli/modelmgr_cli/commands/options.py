@@ -244,6 +244,8 @@ def read_exports(
         if equals and not given:
             raise UsageError(f"--export: {text!r} names no file; write {form} or {form}=PATH")
         check_output(path, "--export")
+        if path.exists() and not path.is_file():
+            raise UsageError(f"--export: {path} is no regular file\nname one: {form}=PATH")
         keep_apart(path, "--export", taken, advice=f"name another file: --export {form}=PATH")
         exports[form] = taken[f"--export {form}"] = path
     return exports

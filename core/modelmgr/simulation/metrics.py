@@ -39,8 +39,8 @@ class Durations:
         if self.buffer:
             import numpy as np  # noqa: PLC0415 - 0.1 s to import, and only a run needs it
 
-            # Three times as fast as array's own way to take a list.
-            self._kept.frombytes(np.array(self.buffer, dtype=np.int64).tobytes())
+            settled = np.fromiter(self.buffer, np.int64, len(self.buffer))
+            self._kept.frombytes(settled.tobytes())  # faster than array's own way to take a list
             self.buffer.clear()
         return self._kept
 
