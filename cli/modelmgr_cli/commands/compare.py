@@ -263,7 +263,7 @@ def _read_exports(
         if equals and not given:
             raise UsageError(f"--export: {text!r} names no file; write {form} or {form}=PATH")
         path = Path(given) if given else new.with_name(f"{new.stem}-compared{_SUFFIXES[form]}")
-        options.check_output(path, "--export")
+        options.check_export(path, form)
         advice = f"name another file: --export {form}=PATH"
         options.keep_apart(path, "--export", taken, advice=advice)
         exports[form] = taken[f"--export {form}"] = path

@@ -243,12 +243,17 @@ def read_exports(
         path = Path(given) if given else out.with_suffix(_SUFFIXES[form])
         if equals and not given:
             raise UsageError(f"--export: {text!r} names no file; write {form} or {form}=PATH")
-        check_output(path, "--export")
-        if path.exists() and not path.is_file():
-            raise UsageError(f"--export: {path} is no regular file\nname one: {form}=PATH")
+        check_export(path, form)
         keep_apart(path, "--export", taken, advice=f"name another file: --export {form}=PATH")
         exports[form] = taken[f"--export {form}"] = path
     return exports
+
+
+def check_export(path: Path, form: str) -> None:
+    """Refuse where an export could not be written: it replaces a file, or makes one."""
+    check_output(path, "--export")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"--export: {path} is no regular file\nname one: {form}=PATH")
 
 
 def read_format(option: str, name: str) -> ExportFormat:
