@@ -274,3 +274,81 @@ def test_a_forkserver_that_crashes_while_importing_is_told_with_its_last_words(
     assert isinstance(caught.value, WorkerError)
     assert caught.value.details == "no such instruction"
     assert caught.value.exit_code == 9
+
+
+_FORKS = """
+import os, sys, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # of forking where threads run
+from modelmgr.errors import UsageError
+from modelmgr.workers.launcher import WorkerLauncher
+from modelmgr.workload.model_spec import ModelSpec
+
+spec = ModelSpec(tag="one", loader="synthetic", options={"resident_bytes": 1024})
+launcher = WorkerLauncher()
+worker = launcher.start(spec)
+worker.load(timeout_s=60)
+
+def refused(ask):
+    try:
+        ask()
+    except UsageError as error:
+        return f"child {os.getpid()}" in str(error)
+    return False
+
+if os.fork() == 0:
+    print(refused(lambda: worker.infer(1)), refused(lambda: launcher.start(spec)), flush=True)
+    try:
+        with launcher, worker:  # as a child that unwinds what its parent began
+            worker.kill()
+            sys.exit(3)
+    except SystemExit as left:
+        print("left with", left.code, flush=True)
+    os._exit(0)
+os.wait()
+print(worker.alive, worker.memory().resident_bytes > 0, flush=True)
+launcher.close()
+print(worker.alive)
+"""
+
+
+def _says(program: str) -> str:
+    return subprocess.run(  # noqa: S603 - a program of these tests
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60
+    ).stdout
+
+
+def test_a_forked_child_ends_nothing_of_its_parents() -> None:
+    """Once it closed its parent's workers, and hung."""
+    assert _says(_FORKS).splitlines() == ["True True", "left with 3", "True True", "False"]
+
+
+_FINALISED = """
+import sys
+from modelmgr.workers.launcher import WorkerLauncher
+from modelmgr.workload.model_spec import ModelSpec
+
+class Keeper:
+    def __init__(self):
+        self.launcher = WorkerLauncher()
+        self.myself = self  # the collector finds it when everything ends
+        self.worker = self.launcher.start(ModelSpec(tag="one", loader="synthetic"))
+    def __del__(self):
+        self.launcher.close()
+
+keeper = Keeper()
+print(keeper.worker.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_launcher_that_a_finaliser_closes_at_the_interpreters_end_keeps_nobody_waiting() -> None:
+    with subprocess.Popen(  # noqa: S603 - a program of these tests
+        [sys.executable, "-c", _FINALISED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        pid = int(program.stdout.readline())
+        worker = os.pidfd_open(pid)
+        program.stdin.close()
+        assert program.wait(60) == 0
+    assert not still_running({pid: worker})

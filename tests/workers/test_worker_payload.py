@@ -87,6 +87,12 @@ def test_what_has_no_form_is_refused_by_type_and_place() -> None:
         payload.encode(np.array([object()]))
 
 
+def test_a_mask_that_would_be_lost_is_refused() -> None:
+    masked = np.ma.masked_array([1.0, 2.0], mask=[False, True])
+    with pytest.raises(UsageError, match=r"batch\['x'\] is a masked array whose .*use filled\(\)"):
+        payload.encode({"x": masked})
+
+
 def test_endless_nesting_is_refused_on_both_sides() -> None:
     value: list[object] = []
     value.append(value)

@@ -36,6 +36,13 @@ def test_a_load_tells_what_the_model_takes_and_what_its_load_took(
     assert report.fingerprint is not None
 
 
+def test_a_time_beyond_all_clocks_never_ends(launcher: WorkerLauncher) -> None:
+    """Once it was an OverflowError, and the worker was lost."""
+    with launcher.start(python_model()) as worker:
+        worker.load(timeout_s=1e300)
+        assert worker.infer({"a": 1}, timeout_s=1e12) == {"a": 1}
+
+
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_shape_is_run_as_often_as_asked_and_its_peak_is_the_kernels(
     launcher: WorkerLauncher, phase: Phase

@@ -68,7 +68,8 @@ class Rows:
         return table
 
     def _stacked(self) -> Iterable[Text | Table]:
-        titles = [title.replace("\n", " ") for title in self._titles]
+        # A key is broken behind its dots, words between them.
+        titles = [title.replace(".\n", ".").replace("\n", " ") for title in self._titles]
         name_width = max(map(cell_len, titles[self._left :]), default=0)
         value_width = max(
             (cell_len(cell.plain) for row in self._rows for cell in row[self._left :]), default=0

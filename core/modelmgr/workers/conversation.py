@@ -8,6 +8,7 @@ could be trusted; and each is told as what it was. It knows nothing of models.
 from __future__ import annotations
 
 import logging
+import os
 import select
 import signal
 import socket
@@ -38,6 +39,7 @@ _Expected = TypeVar("_Expected")
 
 _EXIT_NEWS_S = 5.0  # between the end of a pipe and the news of the process's end
 _NO_THREAD = ("thread creation failed", "pthread_create failed")
+_LONGEST_S = 1e9  # 32 years, and no more than the system's clocks take
 _KILL_S = 60.0  # freeing tens of GiB takes the kernel seconds
 
 
@@ -64,6 +66,7 @@ class Conversation:
         budget_bytes: int | None,
     ) -> None:
         self.name = f"the worker of {tag!r} (process {process.pid})"
+        self._owner = os.getpid()
         self._process = process
         self._channel = Channel(connection, self._wait)
         self._budget_bytes = budget_bytes
@@ -98,18 +101,26 @@ class Conversation:
             return self._serial
 
     def kill(self) -> None:
-        """End the process by SIGKILL at once, whatever it does; ``close`` is still needed."""
+        """End the process by SIGKILL at once, whatever it does; ``close`` is still needed.
+
+        In a forked child nothing happens: the process is its parent's.
+        """
+        if os.getpid() != self._owner:
+            return
         self._killed = True
         self._process.kill()
 
     def close(self, timeout_s: float) -> int:
         """Ask the process to end, then kill it; return nanoseconds until it was gone.
 
-        A second call does nothing and returns the same.
+        A second call does nothing and returns the same. Nor does one in a forked child, whose
+        parent's the process is; it returns 0.
 
         Raises:
             WorkerTimeoutError: the kernel did not end the process.
         """
+        if os.getpid() != self._owner:
+            return 0
         with self._closing:
             if self._closed_ns is not None:
                 return self._closed_ns
@@ -168,10 +179,18 @@ class Conversation:
             buffers: what goes behind the request.
 
         Raises:
-            UsageError: the request is too large, or the conversation is closed.
+            UsageError: the request is too large, the conversation is closed, or this is a forked
+                child of the process that it belongs to.
             ModelmgrError: what the process said went wrong.
             WorkerTimeoutError, WorkerDiedError, WorkerProtocolError: how the process ended.
         """
+        if os.getpid() != self._owner:
+            raise UsageError(
+                f"{self.name} belongs to process {self._owner}, and this is its child "
+                f"{os.getpid()}: start one here"
+            )
+        if timeout_s is not None and timeout_s > _LONGEST_S:
+            timeout_s = None
         packed = protocol.pack(request, buffers)
         with self._lock:
             if self._closed_ns is not None or self._broken is not None or not self.alive:

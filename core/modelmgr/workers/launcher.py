@@ -80,6 +80,7 @@ class WorkerLauncher:
         if start_method not in {"forkserver", "spawn"}:
             raise UsageError(f"start_method is 'forkserver' or 'spawn', not {start_method!r}")
         self._start_method = start_method
+        self._owner = os.getpid()
         self._answer_timeout_s = answer_timeout_s
         self._preload_timeout_s = preload_timeout_s
         try:
@@ -210,8 +211,11 @@ class WorkerLauncher:
         """End all workers and forkservers and wait for them; a second call does nothing.
 
         Starts in progress are let finish. Workers are asked first, all at the same time, and
-        killed when they do not end.
+        killed when they do not end. In a forked child nothing happens, as they are its parent's;
+        nor where the interpreter ends, as they end with this process.
         """
+        if os.getpid() != self._owner or sys.is_finalizing():
+            return
         with self._quiet:
             if self._closed:
                 return
@@ -241,6 +245,11 @@ class WorkerLauncher:
 
     @contextlib.contextmanager
     def _starts(self) -> Generator[None]:
+        if os.getpid() != self._owner:
+            raise UsageError(
+                f"this launcher belongs to process {self._owner}, and this is its child "
+                f"{os.getpid()}: make one here"
+            )
         with self._lock:
             if self._closed:
                 raise UsageError("this launcher is closed: make another one")

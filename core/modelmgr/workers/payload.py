@@ -104,6 +104,8 @@ def _encode_array(value: Any, buffers: list[memoryview], place: str) -> object:
             f"{place} is a {kind.__module__}.{kind.__qualname__}, which cannot cross to or from a "
             "worker; use numpy arrays, numbers, strings, lists, tuples and dicts"
         )
+    if isinstance(value, np.ma.MaskedArray):
+        raise UsageError(f"{place} is a masked array whose mask cannot cross; use filled()")
     array = np.asarray(value)
     if _DTYPE.fullmatch(array.dtype.str) is None:
         raise UsageError(f"{place} is an array of {array.dtype}, which cannot cross to a worker")

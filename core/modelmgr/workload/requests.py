@@ -207,7 +207,7 @@ class RequestSource:
                 f"row {row}: the scenario has no model {shorten(model)!r}",
                 path=str(phase.path),
                 line=line,
-                hint=f"{nearest(model, self.tags)} Or keep only the most frequent: 'top: 10'",
+                hint=f"{nearest(model, self.tags)}; or keep only the most frequent: 'top: 10'",
             )
         return self._service.traced(number, tag)
 
