@@ -24,7 +24,6 @@ that one as well buys another.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Literal
 
 from modelmgr.scheduling.copies import Copy, Device, Model
@@ -38,9 +37,8 @@ IsolationMode = Literal["exclusive", "beside"]
 _LEAST_REST: Final = 4
 
 
-@dataclass(frozen=True, slots=True)
 class Plan:
-    """How a ticket can be served now.
+    """How a ticket can be served now. Nobody changes one: compiled, making a frozen one is slow.
 
     Attributes:
         device: where.
@@ -53,15 +51,40 @@ class Plan:
         takes_rest: the reservation is whatever is left of the device.
     """
 
-    device: Device
-    need_bytes: int
-    victims: tuple[Copy, ...] = ()
-    candidates: tuple[IdleCopy, ...] = ()
-    values: tuple[float, ...] = ()
-    idle: Copy | None = None
-    isolated: bool = False
-    quiet: bool = False
-    takes_rest: bool = False
+    __slots__ = (
+        "candidates",
+        "device",
+        "idle",
+        "isolated",
+        "need_bytes",
+        "quiet",
+        "takes_rest",
+        "values",
+        "victims",
+    )
+
+    def __init__(
+        self,
+        device: Device,
+        need_bytes: int,
+        victims: tuple[Copy, ...] = (),
+        candidates: tuple[IdleCopy, ...] = (),
+        values: tuple[float, ...] = (),
+        *,
+        idle: Copy | None = None,
+        isolated: bool = False,
+        quiet: bool = False,
+        takes_rest: bool = False,
+    ) -> None:
+        self.device = device
+        self.need_bytes = need_bytes
+        self.victims = victims
+        self.candidates = candidates
+        self.values = values
+        self.idle = idle
+        self.isolated = isolated
+        self.quiet = quiet
+        self.takes_rest = takes_rest
 
     @property
     def lost_value(self) -> float:
