@@ -209,6 +209,17 @@ def test_a_terminal_gets_a_page_that_follows_its_size_and_is_given_back(folder: 
     assert "\x1b[?25h" in top.seen.decode()  # with its cursor
 
 
+def test_the_terminal_is_given_back_whenever_it_is_interrupted(folder: Path) -> None:
+    """In the middle of drawing it was not: once in some hundred times."""
+    with ServedProgram(folder, *FIXED):
+        for _ in range(4):
+            with _OnATerminal(folder, 200) as top:
+                top.wait_for("\x1b[?1049h")  # the first page follows
+                assert top.interrupt() == 130
+            assert "\x1b[?1049l" in top.seen.decode()
+            assert "\x1b[?25h" in top.seen.decode()
+
+
 def test_no_color_takes_the_colours_and_leaves_the_page(folder: Path) -> None:
     with ServedProgram(folder, *FIXED), _OnATerminal(folder, 80, NO_COLOR="1") as top:
         seen = top.wait_for("nobody waits", "nothing was evicted")

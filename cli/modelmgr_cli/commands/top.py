@@ -76,12 +76,12 @@ def top(
         try:
             with signals.interruptible():
                 view = source.look()
-                if json:
-                    terminal.out(answer("top", _document(view)))
-                elif once or not LivePage.is_possible(sys.stdout):
-                    terminal.show(*manager_page(view, terminal.width(sys.stdout)))
-                else:
-                    _watch(source, view, terminal, interval_ns / NS_PER_S)
+            if json:
+                terminal.out(answer("top", _document(view)))
+            elif once or not LivePage.is_possible(sys.stdout):
+                terminal.show(*manager_page(view, terminal.width(sys.stdout)))
+            else:
+                _watch(source, view, terminal, signals, interval_s=interval_ns / NS_PER_S)
         except StopRequested:
             return Outcome.INTERRUPTED  # that is how one leaves: nothing to say
     return Outcome.FINE
@@ -120,22 +120,33 @@ class _Source:
             return self.look()
 
 
-def _watch(source: _Source, view: ManagerView, terminal: Terminal, interval_s: float) -> None:
-    """Show the state until a signal ends it."""
+def _watch(
+    source: _Source,
+    view: ManagerView,
+    terminal: Terminal,
+    signals: StopSignals,
+    *,
+    interval_s: float,
+) -> None:
+    """Show the state until a signal ends it; never in the middle of drawing.
+
+    Interrupted there, the console writes no more, and the terminal would not be given back.
+    """
     resized = {signal.SIGWINCH}
     # Blocked, it is waited for: a new size is drawn at once, and the wait ends no sooner for it.
     signal.pthread_sigmask(signal.SIG_BLOCK, resized)
     try:
         with LivePage(sys.stdout, coloured=terminal.coloured(sys.stdout)) as page:
-            page.show(partial(manager_page, view))
             while True:
-                if signal.sigtimedwait(resized, interval_s) is None:
+                page.show(partial(manager_page, view))
+                with signals.interruptible():
+                    if signal.sigtimedwait(resized, interval_s) is not None:
+                        continue
                     try:
                         # It is said that the server is gone before another one is looked for.
                         view = source.look_again() if view.lost else source.look()
                     except ServiceLostError:
                         view = replace(view, lost=_LOST)
-                page.show(partial(manager_page, view))
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, resized)
 
