@@ -111,14 +111,14 @@ TABLE: tuple[Mutation, ...] = (
     _M(
         PIN,
         "victims.py",
-        "copy.state is not CopyState.IDLE or copy.ticket is not None",
+        "copy.state is not _IDLE or copy.ticket is not None",
         "copy.state is CopyState.UNLOADING or copy.ticket is not None",
     ),
     _M(
         PIN,
         "victims.py",
-        " or model.pinned:\n",
-        ":\n",
+        "            if model.pinned or (more and not cold):\n",
+        "            if more and not cold:\n",
     ),
     _M(
         PIN,
@@ -136,8 +136,8 @@ TABLE: tuple[Mutation, ...] = (
     _M(
         PIN,
         "victims.py",
-        "            if copy is spare or (waiting and self.is_promised(copy, ticket)):\n",
-        "            if waiting and self.is_promised(copy, ticket):\n",
+        " or copy is spare:\n",
+        ":\n",
     ),
     # Lease: one copy, one holder; what is stale is refused and changes nothing.
     _M(
@@ -256,8 +256,8 @@ TABLE: tuple[Mutation, ...] = (
     _M(
         PROGRESS,
         "victims.py",
-        "            if sum([candidates[i].size_bytes for i in chosen]) < missing:\n",
-        "            if sum([candidates[i].size_bytes for i in chosen]) < 0:\n",
+        "            if freed < missing:\n",
+        "            if freed < 0:\n",
     ),
     _M(
         PROGRESS,
@@ -269,14 +269,14 @@ TABLE: tuple[Mutation, ...] = (
     _M(
         PROGRESS,
         "victims.py",
-        "            if more and not (surplus and cold):\n",
-        "            if more and not cold:\n",
+        "            if more and not surplus:\n",
+        "            if more and len(found) < 0:\n",
     ),
     _M(
         PROGRESS,
         "victims.py",
-        "            if more and not (surplus and cold):\n",
-        "            if more and not surplus:\n",
+        "            if model.pinned or (more and not cold):\n",
+        "            if model.pinned:\n",
     ),
     _M(
         PROGRESS,
@@ -306,7 +306,7 @@ TABLE: tuple[Mutation, ...] = (
     _M(
         FAIRNESS,
         "queue.py",
-        "        insort(line.passed, served_num)\n",
+        "        _insert(line.passed, served_num)\n",
         "        line.passed[:0] = []\n",
     ),
     _M(

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from modelmgr import AcquireTimeoutError, DoesNotFitError, ModelManager, UsageError
+from modelmgr.devices.reading import MemoryReading
 from modelmgr.records.devices import DeviceDescription
+from modelmgr.runtime.bounded_reader import BoundedReader
 from modelmgr.testing.fake_device import FakeDevice, FakeModel
 from modelmgr.units import GIB, MIB
 from support.parties import Party, wait_for, wait_until
@@ -305,6 +307,34 @@ def test_foreign_use_that_a_figure_too_high_hid_is_seen_before_its_room_is_given
         device.foreign_mb = 3000.0  # together what the one copy is taken to hold
         with pytest.raises(AcquireTimeoutError):
             manager.lease("large", _OwnProcessLoader(device, 7000.0), timeout=0.2)
+        assert device.highest_mb <= 9000.0
+
+
+def test_what_a_gone_process_hid_is_seen_though_a_later_reading_was_faster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The watching thread's reading begins later, is taken in first, and knows of no end."""
+    device = FakeDevice()
+    costs = {"small": 5000.0, "large": 7000.0}
+    with ModelManager(device, costs=costs) as manager:
+        with manager.lease("small", _OwnProcessLoader(device, 2000.0)):
+            pass
+        device.foreign_mb = 3000.0
+        overtaken = [threading.current_thread()]
+        read = BoundedReader.read
+
+        def read_and_be_overtaken(self: BoundedReader, within_s: float = 1.0) -> MemoryReading:
+            reading = read(self, within_s)
+            thread = threading.current_thread()
+            if thread.name.startswith("modelmgr-unload") and thread not in overtaken:
+                overtaken.append(thread)
+                manager.driver.watch.read(0)
+            return reading
+
+        monkeypatch.setattr(BoundedReader, "read", read_and_be_overtaken)
+        with pytest.raises(AcquireTimeoutError):
+            manager.lease("large", _OwnProcessLoader(device, 7000.0), timeout=0.2)
+        assert len(overtaken) == 2
         assert device.highest_mb <= 9000.0
 
 

@@ -122,12 +122,14 @@ class DeviceWatch:
             if total_bytes != self._scheduler.devices[device].ledger.total_bytes:
                 limit_bytes = total_bytes - round(total_bytes * slack)
                 actions += self._scheduler.resize(device, now_ns, total_bytes, limit_bytes)
+            ledger = self._scheduler.devices[device].ledger
+            at_ns, used_bytes = reading.at_ns, reading.used_bytes
+            if gone is not None and (ledger.reading_at_ns or 0) > at_ns:
+                # A later reading was faster, from one who knew of no end: it holds for that too.
+                at_ns, used_bytes = ledger.reading_at_ns or 0, ledger.reading_used_bytes or 0
+                own_bytes = {gone: 0}
             return actions + self._scheduler.memory_reading(
-                device,
-                now_ns,
-                at_ns=reading.at_ns,
-                used_bytes=reading.used_bytes,
-                own_bytes=own_bytes,
+                device, now_ns, at_ns=at_ns, used_bytes=used_bytes, own_bytes=own_bytes
             )
 
         self._tell(tell)

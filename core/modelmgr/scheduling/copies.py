@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from modelmgr.scheduling.ledger import Ledger
 from modelmgr.scheduling.states import (
@@ -16,6 +17,9 @@ from modelmgr.scheduling.states import (
     Move,
     after,
 )
+
+_GRANTED: Final = CopyEvent.GRANTED
+_RELEASED: Final = CopyEvent.RELEASED
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,30 +176,21 @@ class Copy:
 
     def take(self, event: CopyEvent) -> None:
         """Move along the state table."""
-        move = MOVES[self.state].get(event)
-        if move is None:
-            after(self.state, event)  # raises
-            return
-        self._follow(move)
+        self._follow(MOVES[self.state].get(event), event)
 
     def hand_out(self) -> None:
         """Take ``GRANTED``: every request does, so it has a table of its own."""
-        move = WHEN_GRANTED.get(self.state)
-        if move is None:
-            after(self.state, CopyEvent.GRANTED)  # raises
-            return
-        self._follow(move)
+        self._follow(WHEN_GRANTED.get(self.state), _GRANTED)
 
     def take_back(self) -> None:
         """Take ``RELEASED``: as ``hand_out``."""
-        move = WHEN_RELEASED.get(self.state)
-        if move is None:
-            after(self.state, CopyEvent.RELEASED)  # raises
-            return
-        self._follow(move)
+        self._follow(WHEN_RELEASED.get(self.state), _RELEASED)
 
-    def _follow(self, move: Move) -> None:
-        """Enter the next state, and keep up the model's counts."""
+    def _follow(self, move: Move | None, event: CopyEvent) -> None:
+        """Enter the next state, and keep up the model's counts; None is a refused pair."""
+        if move is None:
+            after(self.state, event)  # raises
+            return
         self.state, free, staying, coming = move
         model = self.model
         model.changes += 1

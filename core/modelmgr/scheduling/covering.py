@@ -14,14 +14,14 @@ one. No clock and no randomness: the same items give the same set.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 _NODE_LIMIT: Final = 20_000
 # Steps of the largest value: finer differences than a millionth of a millionth are not told apart.
 _FINE: Final = 1 << 40
-STEP: Final = 2 / _FINE
-"""Values that differ by more than this share of the largest are told apart."""
+# Two steps: values that differ by more are told apart, however they are rounded.
+_APART: Final = 2 / _FINE
 
 
 def cheapest_cover(
@@ -50,7 +50,8 @@ def cheapest_cover(
         return None
     positive = [i for i, size in enumerate(sizes) if size > 0]
     if min([sizes[i] for i in positive]) >= need:
-        return (_least(positive, values, ties),)  # any one suffices, and none is worth a second
+        # Any one suffices, and none is worth a second.
+        return (lightest(positive, values, lambda i: (ties[i] if ties else (), i)),)
     weights = _weights(values, ties)
     # Cheapest bytes first, so that the first descent is the greedy set and the bound is tight.
     order = sorted(positive, key=lambda i: (weights[i] * _FINE // sizes[i], i))
@@ -79,23 +80,29 @@ def first_that_suffice(sizes: Sequence[int], need: int) -> tuple[int, ...] | Non
     return tuple(range(len(sizes))) if freed >= need else None
 
 
-def whole_weights(values: Sequence[float]) -> list[int]:
+def _whole_weights(values: Sequence[float]) -> list[int]:
     """Return values in whole steps of the largest: what is finer is not told apart."""
     largest = max(values)
     scale = _FINE / largest if largest > 0 else 0.0
     return [round(value * scale) for value in values]
 
 
-def _least(items: Sequence[int], values: Sequence[float], ties: Sequence[tuple[int, ...]]) -> int:
-    """Return the one item that is lightest as ``_weights`` has it."""
-    weights = whole_weights(values)
-    return min(items, key=lambda i: (weights[i], ties[i] if ties else (), i))
+def lightest(
+    items: Sequence[int], values: Sequence[float], tie: Callable[[int], tuple[object, ...]]
+) -> int:
+    """Return the item that is the cheapest cover by itself; ``tie`` orders those of equal value."""
+    near = min([values[i] for i in items]) + max(values) * _APART
+    places = [i for i in items if values[i] <= near]
+    if len(places) == 1:
+        return places[0]
+    weights = _whole_weights(values)
+    return min(places, key=lambda i: (weights[i], tie(i)))
 
 
 def _weights(values: Sequence[float], ties: Sequence[tuple[int, ...]]) -> list[int]:
     """Return one integer an item whose sums order sets as the module says."""
     count = len(values)
-    weights = whole_weights(values)
+    weights = _whole_weights(values)
     for place in range(len(ties[0]) if ties else 0):
         digit = count * max(tie[place] for tie in ties) + 1
         weights = [w * digit + tie[place] for w, tie in zip(weights, ties, strict=True)]

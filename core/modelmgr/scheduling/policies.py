@@ -26,10 +26,9 @@ from typing import NamedTuple, Protocol
 
 from modelmgr.errors import UsageError
 from modelmgr.scheduling.covering import (
-    STEP,
     cheapest_cover,
     first_that_suffice,
-    whole_weights,
+    lightest,
     without_needless,
 )
 from modelmgr.scheduling.lookahead import Ahead, Idle, first_victims
@@ -329,7 +328,8 @@ class QueueValue:
     ) -> tuple[int, ...] | None:
         """Take the exact cheapest covering set."""
         if len(candidates) > 0 and min([copy.size_bytes for copy in candidates]) >= need_bytes > 0:
-            return (_cheapest(candidates, values),)  # any one suffices, and none is worth a second
+            # Any one suffices, and none is worth a second.
+            return (lightest(range(len(values)), values, lambda i: _tie(candidates[i])),)
         order = sorted(range(len(candidates)), key=lambda i: _tie(candidates[i]))
         cover = cheapest_cover(
             [candidates[i].size_bytes for i in order],
@@ -338,17 +338,6 @@ class QueueValue:
             ties=[(not candidates[i].surplus, not candidates[i].cold) for i in order],
         )
         return None if cover is None else tuple(order[i] for i in cover)
-
-
-def _cheapest(candidates: Sequence[IdleCopy], values: Sequence[float]) -> int:
-    """Return the index of the one that a covering set of one would be."""
-    least, largest = min(values), max(values)
-    near = least + largest * STEP
-    places = [i for i, value in enumerate(values) if value <= near]
-    if len(places) == 1:
-        return places[0]
-    weights = whole_weights(values)
-    return min(places, key=lambda i: (weights[i], _tie(candidates[i])))
 
 
 def _at_least(count: int, mean: float) -> float:

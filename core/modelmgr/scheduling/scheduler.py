@@ -188,10 +188,7 @@ class Scheduler:
         )
         ticket.exclusive = ticket.fresh = alone
         model = self.model(tag)
-        for policy in self._queue_values:
-            policy.requested(tag, self._now_ns)
-        for requested in self._on_request:
-            requested(tag, self._now_ns)
+        self._tell_request(tag)
         if self.closed:
             self._reject(ticket, Refusal.CLOSED, "the manager was shut down")
             return ticket.ticket_num, self._take_actions()
@@ -239,14 +236,18 @@ class Scheduler:
         self._event_serial += 1
         self.last_ticket += 1
         model.changes += 1
-        for policy in self._queue_values:
-            policy.requested(tag, self._now_ns)
-        for requested in self._on_request:
-            requested(tag, self._now_ns)
+        self._tell_request(tag)
         if waiting:
             self._count_use(model, self.last_ticket, copy, self._event_serial)
         self._hand_over(copy)
         return copy
+
+    def _tell_request(self, tag: str) -> None:
+        """Tell the policies that a request came."""
+        for policy in self._queue_values:
+            policy.requested(tag, self._now_ns)
+        for requested in self._on_request:
+            requested(tag, self._now_ns)
 
     def cancel(self, ticket_num: int, now_ns: int) -> list[Action]:
         """End a ticket that was not granted yet; a load under way goes on for others."""
