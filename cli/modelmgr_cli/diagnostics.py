@@ -18,6 +18,7 @@ from modelmgr.errors import (
     UsageError,
     WorkerError,
 )
+from modelmgr_cli.missing import told_missing
 from modelmgr_cli.outcome import Outcome
 
 # Most derived first: an OutOfMemoryError is a WorkerError too.
@@ -44,6 +45,8 @@ def explain(error: BaseException) -> tuple[Outcome, str]:
     outcome = next((how for kind, how in _OUTCOMES if isinstance(error, kind)), None)
     if isinstance(error, typer.TyperException):
         return Outcome.BAD_INPUT, _usage_message(error)
+    if isinstance(error, ImportError) and (missing := told_missing(error)) is not None:
+        return Outcome.BAD_INPUT, missing
     if outcome is None or outcome is Outcome.INTERNAL_ERROR:
         what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         return Outcome.INTERNAL_ERROR, (

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import sys
 
+from modelmgr_cli.missing import told_missing
+
+_BAD_INPUT = 2
 _INTERRUPTED = 130
 
 
@@ -17,4 +20,10 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(_INTERRUPTED)
+    except ImportError as error:
+        missing = told_missing(error)
+        if missing is None:
+            raise
+        sys.stderr.write(f"error: {missing}\n")
+        sys.exit(_BAD_INPUT)
     run()

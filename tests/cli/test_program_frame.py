@@ -59,6 +59,43 @@ def test_an_interrupt_while_the_program_is_imported_ends_it_in_a_word(tmp_path: 
     assert (finished.returncode, finished.stderr) == (130, "interrupted\n")
 
 
+@pytest.mark.parametrize(
+    ("module", "named"), [("typer", "typer"), ("msgspec", "msgspec"), ("yaml", "pyyaml")]
+)
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        ("ModuleNotFoundError('gone', name={module!r})", "is not installed; try: "),
+        ("ImportError('of another Python')", "cannot be imported (of another Python); try: "),
+    ],
+)
+def test_a_package_that_is_missing_or_broken_is_named_with_how_to_install_it(
+    tmp_path: Path, module: str, named: str, raised: str, said: str
+) -> None:
+    """It read as a bug of modelmgr, with exit status 70, or as a traceback."""
+    (tmp_path / f"{module}.py").write_text(f"raise {raised.format(module=module)}\n", "utf-8")
+    finished = subprocess.run(  # noqa: S603  # our own program
+        [
+            *(sys.executable, "-c", "from modelmgr_cli.start import main; main()"),
+            *("profile", "models.yaml"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=clean_environment(PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path])),
+    )
+
+    assert finished.returncode == 2
+    (line,) = finished.stderr.splitlines()
+    assert line.startswith(f"error: the package {named} {said}python -m pip install ")
+    assert line.endswith(f" {named}")
+
+
+def test_an_import_of_our_own_that_fails_is_a_bug_of_ours() -> None:
+    for error in (ImportError("no name", name="modelmgr.units"), ImportError("nobody's")):
+        assert explain(error)[0] is Outcome.INTERNAL_ERROR
+
+
 def test_what_breaks_while_an_interrupt_unwinds_is_the_interrupt() -> None:
     program = (
         "import sys; from modelmgr_cli import app\n"
