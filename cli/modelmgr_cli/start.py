@@ -5,6 +5,7 @@ Imports nothing of weight itself.
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from modelmgr_cli.missing import told_missing
@@ -15,6 +16,7 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """Import the program and run it; this exits."""
+    gc.disable()  # until the command is imported (lazy): nothing that is imported is garbage
     try:
         from modelmgr_cli.app import main as run  # noqa: PLC0415 - what may be interrupted
     except KeyboardInterrupt:

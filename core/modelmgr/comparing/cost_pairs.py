@@ -6,7 +6,7 @@ every single sample included, lie well within the limit of each other are only c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import NamedTuple
@@ -100,43 +100,29 @@ class CostPairs:
             plan = self._plans[id(rules)] = _plan(rules)
         for name, read, lines in plan.places:
             before, after = read(old), read(new)
-            if before is not None or after is not None:
-                self._add(tag, name, lines, before, after)
+            if not self._is_settled(lines, before, after):
+                self._pair_up(tag, name, lines, before, after)
         for old_shape, new_shape in _shapes(old.shapes, new.shapes):
             self._add_shape(tag, plan, old_shape, new_shape)
         if self._moves:
             self.moves[tag] = self._moves
 
-    def _add_shape(
-        self, tag: str, plan: _Plan, old: ShapeCost | None, new: ShapeCost | None
-    ) -> None:
+    def _add_shape(self, tag: str, plan: _Plan, old: ShapeCost, new: ShapeCost) -> None:
         activation, latency = plan.activation, plan.latency
-        if old is not None and new is not None and not plan.rules.shapes:
-            # Nearly always: no name is needed of what has not moved.
-            if self._is_settled(activation, old.activation_bytes, new.activation_bytes):
-                activation = _NO_LINES
-            if self._is_settled(latency, old.latency_ns, new.latency_ns):
-                self._note_move(old.latency_ns, new.latency_ns)
-                latency = _NO_LINES
-            if activation is latency:
-                return
-        name = shape_name((new or old or _NO_SHAPE).dims)
         if plan.rules.shapes:
+            name = shape_name(new.dims or old.dims)
             activation, latency = (
                 _lines(figure, plan.rules, name) for figure in (_ACTIVATION, _LATENCY)
             )
-        old, new = old or _NO_SHAPE, new or _NO_SHAPE
-        for figure, wanted, before, after in (
-            ("activation_bytes", activation, old.activation_bytes, new.activation_bytes),
-            ("latency_ns", latency, old.latency_ns, new.latency_ns),
-        ):
-            if wanted.lines:
-                self._add(tag, f"shapes[{name}].{figure}", wanted, before, after)
+        # Nearly always they are settled, and need no name.
+        if not self._is_settled(activation, old.activation_bytes, new.activation_bytes):
+            name = f"shapes[{shape_name(new.dims or old.dims)}].activation_bytes"
+            self._pair_up(tag, name, activation, old.activation_bytes, new.activation_bytes)
+        if not self._is_settled(latency, old.latency_ns, new.latency_ns):
+            name = f"shapes[{shape_name(new.dims or old.dims)}].latency_ns"
+            self._pair_up(tag, name, latency, old.latency_ns, new.latency_ns)
 
-    def _add(self, tag: str, figure: str, wanted: _Lines, old: Measured, new: Measured) -> None:
-        self._note_move(old, new)
-        if self._is_settled(wanted, old, new):
-            return
+    def _pair_up(self, tag: str, figure: str, wanted: _Lines, old: Measured, new: Measured) -> None:
         for line in wanted.lines:
             name = f"{figure}{line.suffix}"
             before, after = _value(old, line.suffix), _value(new, line.suffix)
@@ -172,25 +158,36 @@ class CostPairs:
                 )
 
     def _is_settled(self, wanted: _Lines, old: Measured, new: Measured) -> bool:
-        """Return whether figures are plainly the same, and count them if so."""
-        if old is None or new is None or self.judge_all:
+        """Return whether there is nothing to judge, and count figures that are plainly the same.
+
+        That is where all values of both sides lie well within the limits of each other.
+        """
+        # Asked fifty thousand times of a thousand models: calls of its own would take half of it.
+        if old is None or new is None:
+            return old is new
+        if type(old) is MeasuredDuration and type(new) is MeasuredDuration:
+            if old.median:
+                self._moves.append(new.median / old.median)
+            low_old, high_old, low_new, high_new = old.min, old.max, new.min, new.max
+        elif type(old) is MeasuredBytes and type(new) is MeasuredBytes:
+            ordered = sorted((old.value, *old.samples))
+            low_old, high_old = ordered[0], ordered[-1]
+            ordered = sorted((new.value, *new.samples))
+            low_new, high_new = ordered[0], ordered[-1]
+        elif type(old) is int and type(new) is int:
+            low_old, high_old, low_new, high_new = old, old, new, new
+        else:
+            return False
+        if self.judge_all:
             return False
         if old != new:
-            if type(old) is MeasuredBytes and type(new) is MeasuredBytes:
-                is_within = _are_bytes_within(wanted.lines, old, new)
-            elif type(old) is MeasuredDuration and type(new) is MeasuredDuration:
-                is_within = _are_times_within(wanted.lines, old, new)
-            else:
-                is_within = False
-            if not is_within:
-                return False
+            rise, fall = high_new - low_old, high_old - low_new
+            for _, _, _, share, amount in wanted.lines:
+                if rise > low_old * share + amount or fall > low_new * share + amount:
+                    return False
         self.same += len(wanted.lines)
         self.gated_same += wanted.gated
         return True
-
-    def _note_move(self, old: Measured, new: Measured) -> None:
-        if type(old) is MeasuredDuration and type(new) is MeasuredDuration and old.median:
-            self._moves.append(new.median / old.median)
 
 
 def _plan(rules: RuleBook) -> _Plan:
@@ -235,17 +232,16 @@ def _reader(name: str) -> Callable[[ModelCost], Measured]:
 
 def _shapes(
     old: tuple[ShapeCost, ...], new: tuple[ShapeCost, ...]
-) -> Iterator[tuple[ShapeCost | None, ShapeCost | None]]:
-    """Yield each shape of either side with its counterpart, in the new side's order."""
-    if len(old) == len(new) and all(
-        before.dims == after.dims for before, after in zip(old, new, strict=True)
-    ):
-        yield from zip(old, new, strict=True)
-        return
+) -> Iterable[tuple[ShapeCost, ShapeCost]]:
+    """Return each shape of either side with its counterpart, in the new side's order."""
+    if [shape.dims for shape in old] == [shape.dims for shape in new]:
+        return zip(old, new, strict=True)
     by_name_old = {shape_name(shape.dims): shape for shape in old}
     by_name_new = {shape_name(shape.dims): shape for shape in new}
-    for name in dict.fromkeys([*by_name_new, *by_name_old]):
-        yield by_name_old.get(name), by_name_new.get(name)
+    return [
+        (by_name_old.get(name, _NO_SHAPE), by_name_new.get(name, _NO_SHAPE))
+        for name in dict.fromkeys([*by_name_new, *by_name_old])
+    ]
 
 
 def _value(measured: Measured, suffix: str) -> int | None:
@@ -275,35 +271,3 @@ def _is_exact(measured: Measured) -> bool:
     if isinstance(measured, MeasuredBytes):
         return measured.evidence == "exact" and len(set(measured.samples)) <= 1
     return isinstance(measured, int)
-
-
-# Whether all values of both sides lie well within the limits of each other. Twice for speed: these
-# two are asked fifty thousand times of a thousand models.
-
-
-def _are_bytes_within(lines: tuple[_Line, ...], old: MeasuredBytes, new: MeasuredBytes) -> bool:
-    low_old, high_old = _range(old.value, old.samples)
-    low_new, high_new = _range(new.value, new.samples)
-    rise, fall = high_new - low_old, high_old - low_new
-    for _, _, _, share, amount in lines:
-        if rise > low_old * share + amount or fall > low_new * share + amount:
-            return False
-    return True
-
-
-def _are_times_within(
-    lines: tuple[_Line, ...], old: MeasuredDuration, new: MeasuredDuration
-) -> bool:
-    low_old, low_new = old.min, new.min
-    rise, fall = new.max - low_old, old.max - low_new
-    for _, _, _, share, amount in lines:
-        if rise > low_old * share + amount or fall > low_new * share + amount:
-            return False
-    return True
-
-
-def _range(value: int, samples: tuple[int, ...]) -> tuple[int, int]:
-    if not samples:
-        return value, value
-    low, high = min(samples), max(samples)
-    return (low if low < value else value), (high if high > value else value)  # noqa: FURB136 - twice as fast

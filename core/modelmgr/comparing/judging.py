@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from modelmgr.comparing.comparison import FigureComparison, Mismatch, Verdict
 from modelmgr.comparing.mismatches import touched_by
@@ -38,8 +38,7 @@ LEAST_COMMON = 0.03
 Interval = tuple[float, float]
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
+class _Span(NamedTuple):
     """What a change lies between, in the figure's unit.
 
     Attributes:

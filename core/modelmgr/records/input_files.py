@@ -45,12 +45,16 @@ def read_input(path: str | Path, *, limit_bytes: int, what: str) -> bytes:
             if stat.S_ISREG(status.st_mode) and status.st_size > limit_bytes:
                 raise _too_large(name, what, limit_bytes, status.st_size)
             os.set_blocking(descriptor, True)
-            content = bytearray()
-            while len(content) <= limit_bytes:
-                chunk = file.read(min(_CHUNK_BYTES, limit_bytes + 1 - len(content)))
+            # A regular file in one piece, which is then its content without being copied.
+            chunk_bytes = max(_CHUNK_BYTES, status.st_size)
+            chunks: list[bytes] = []
+            room_bytes = limit_bytes + 1
+            while room_bytes:
+                chunk = file.read(min(chunk_bytes, room_bytes))
                 if not chunk:
-                    return bytes(content)
-                content += chunk
+                    return b"".join(chunks)
+                chunks.append(chunk)
+                room_bytes -= len(chunk)
     except OSError as error:
         raise _unreadable(name, what, error) from error
     raise _too_large(name, what, limit_bytes, None)

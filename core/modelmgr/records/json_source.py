@@ -6,6 +6,7 @@ Owns what can be wrong with JSON as such. What the content must be is told by a 
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from typing import Any, TypeVar
 
 import msgspec
@@ -41,12 +42,14 @@ class JsonSource:
         self._what = what
         self._content = content.removeprefix(_BOM)
         self._has_places = True
-        if not self._content.strip():
+        if not self._content or self._content.isspace():
             raise InputError(
                 "is empty", path=path, hint=f"a {what} was expected; was its writing cut short?"
             )
+        if self._content.isascii():
+            return
         try:
-            self._text = self._content.decode("utf-8")
+            self._content.decode("utf-8")
         except UnicodeDecodeError as error:
             line = self._content.count(b"\n", 0, error.start) + 1
             raise InputError(
@@ -56,6 +59,11 @@ class JsonSource:
                 column=error.start - self._content.rfind(b"\n", 0, error.start),
                 hint=f"check that this is the {what} that was meant",
             ) from error
+
+    @cached_property
+    def _text(self) -> str:
+        """The text, for places in it: of a file with nothing wrong in it nobody asks."""
+        return self._content.decode("utf-8")
 
     def replaced(self, content: bytes) -> JsonSource:
         """Return a source of other content (migrated) whose places are not the file's."""

@@ -91,12 +91,12 @@ def _decoder(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
 
 
 def _shape(names: tuple[str, ...], shape: Any) -> ShapeCost:  # noqa: ANN401 - of a type made at run time
-    *sizes, activation, latency, throughput = _astuple(shape)
+    fields = _astuple(shape)
     return ShapeCost(
-        dims=dict(zip(names, sizes)),  # noqa: B905 - the type has a field for each name
-        activation_bytes=activation,
-        latency_ns=latency,
-        throughput_per_s=throughput,
+        dims=dict(zip(names, fields)),  # noqa: B905 - the sizes come first, the figures after them
+        activation_bytes=fields[-3],
+        latency_ns=fields[-2],
+        throughput_per_s=fields[-1],
     )
 
 
@@ -117,8 +117,8 @@ def _is_well(cost: ModelCost) -> bool:
         and _are_bytes(None if copies is None else copies.second_copy_bytes)
         and _rises(cost.load_ns)
         and _rises(None if unload is None else unload.reclaim_ns)
-        and all(_are_bytes(each.activation_bytes) for each in cost.shapes)
-        and all(_rises(each.latency_ns) for each in cost.shapes)
+        and all(map(_are_bytes, [each.activation_bytes for each in cost.shapes]))
+        and all(map(_rises, [each.latency_ns for each in cost.shapes]))
     )
 
 

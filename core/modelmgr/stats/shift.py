@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -35,17 +34,16 @@ _T_995 = (
 _CHI2_001 = {4: 0.091, 5: 0.210, 6: 0.381, 7: 0.598}
 
 
-@dataclass(frozen=True, slots=True)
-class Moments:
+class Moments(NamedTuple):
     """What a sample's logarithms say.
 
     Attributes:
-        count: values that count, at most ``STRETCHES``.
+        size: values that count, at most ``STRETCHES``.
         mean: of their logarithms.
         variance: of them; None of a single value.
     """
 
-    count: int
+    size: int
     mean: float
     variance: float | None
 
@@ -103,10 +101,10 @@ def relative_shift(
     if variance_old is None or variance_new is None:
         return None
     floor = least_noise * least_noise
-    part_old = max(variance_old, min(floor, _largest_variance(old))) / old.count
-    part_new = max(variance_new, min(floor, _largest_variance(new))) / new.count
+    part_old = max(variance_old, min(floor, _largest_variance(old))) / old.size
+    part_new = max(variance_new, min(floor, _largest_variance(new))) / new.size
     middle = new.mean - old.mean
-    reach = _reach(part_old, old.count, part_new, new.count)
+    reach = _reach(part_old, old.size, part_new, new.size)
     return Shift(_share(middle), _share(middle - reach), _share(middle + reach))
 
 
@@ -158,7 +156,7 @@ def _reach(part_old: float, count_old: int, part_new: float, count_new: int) -> 
 
 def _largest_variance(moments: Moments) -> float:
     """Return a variance that values which vary so little are of once in a thousand times."""
-    freedom = moments.count - 1
+    freedom = moments.size - 1
     if moments.variance is None or freedom not in _CHI2_001:
         return math.inf
     return moments.variance * freedom / _CHI2_001[freedom]
