@@ -7,10 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
+from modelmgr.estimation import spd
 from modelmgr.estimation.cost_estimate import CostEstimate
 from modelmgr.estimation.estimator import ResourceEstimator
 from modelmgr.estimation.levels import level_offsets
 from modelmgr.estimation.own_use import ENOUGH_JOBS, RecentMaxima
+from modelmgr.estimation.spd import FloatArray
 from modelmgr.units import MIB
 
 COSTS = {"bert": 1500.0, "gpt2": 3000.0, "whisper": 700.0}
@@ -63,6 +65,44 @@ def test_three_thousand_configurations_are_no_more_than_ten() -> None:
         if number >= 1000:
             held.add(estimator.kept_readings)
     assert held == {estimator.most_kept_readings}
+
+
+@pytest.mark.parametrize("rounds", [1, 4])
+def test_models_never_seen_together_are_never_factored_together(
+    rounds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two thousand of them, each seen once and alone, cost more than 90 s: the cube of them all."""
+    factored = [0]
+    plain = spd.cholesky
+
+    def cholesky(matrix: FloatArray) -> FloatArray:
+        factored.append(len(matrix))
+        return plain(matrix)
+
+    monkeypatch.setattr(spd, "cholesky", cholesky)
+    estimator = ResourceEstimator()
+    generator = np.random.default_rng(3)
+    for _ in range(rounds):
+        for pair in range(1000):
+            estimator.add_observation({f"a{pair}": 1, f"b{pair}": 1 + pair % 2}, 900.0 + pair)
+            noise = float(generator.normal(0.0, 5.0))
+            estimator.add_observation({f"a{pair}": 1}, 700.0 + pair % 7 + noise)
+    assert known(estimator, "b500").observations == rounds
+    estimator.add_observation({"a500": 1}, 703.0)
+    assert known(estimator, "a500").observations == 2 * rounds + 1
+    assert estimator.next_observation() is not None
+    assert max(factored) <= 4
+
+
+def test_what_cannot_be_told_apart_from_thousands_names_some_of_them() -> None:
+    estimator = ResourceEstimator()
+    for _ in range(3):
+        for number in range(20):
+            estimator.add_observation({f"m{number:02}": 1}, 900.0 + number)
+    assert known(estimator, "m05").reason == (
+        "no observation tells it apart from the memory of others, m00, m01, m02, m03, m04, m06, "
+        "m07 and 12 more"
+    )
 
 
 def test_what_ran_long_before_anybody_asked_is_not_lost() -> None:

@@ -61,7 +61,7 @@ class Belief:
 
     def folded(
         self,
-        design: FloatArray,
+        design: SparseRows,
         readings: FloatArray,
         weights: FloatArray,
         *,
@@ -77,11 +77,10 @@ class Belief:
             trust: share of the old information that the fit left standing, 0 to 1.
             guess: where to be centred in directions that no reading determines, bytes.
         """
-        rows = SparseRows(design)
         return self._joined(
-            rows.gram(weights),
-            rows.transposed_times(weights * readings),
-            np.flatnonzero(design.any(axis=0)),
+            design.gram(weights),
+            design.transposed_times(weights * readings),
+            design.occurring,
             retained=RETAINED * trust,
             guess=guess,
         )

@@ -52,7 +52,7 @@ from modelmgr.units import MIB
 
 if TYPE_CHECKING:
     from modelmgr.estimation.belief import Belief
-    from modelmgr.estimation.fit import Fit, ModelFit, Term
+    from modelmgr.estimation.fit import Fit, Term
     from modelmgr.estimation.spd import FloatArray
 
 PRELOAD_RELATIVE_SD = 0.10  # another machine's figure, or an upper one: readings soon outweigh it
@@ -417,12 +417,17 @@ class ResourceEstimator:
             belief = belief.with_overflow(self._overflow, log.columns, self._guess())
             self._overflow = Overflow()
         fit = fit_log(log, belief, self._terms())
-        for index, model in fit.models.items():
+        bounds: dict[int, float] | None = None
+        for index in fit.models:
             tag = log.names[index]
             published = self._published.get(tag)
             known = published is not None and published.known
-            if not known or log.observations[index] != self._published_at.get(tag, 0):
-                self._publish(tag, index, model, fit)
+            if known and log.observations[index] == self._published_at.get(tag, 0):
+                continue
+            if not known and bounds is None:
+                bounds = self._bounds()
+            bound = 0.0 if known or bounds is None else bounds.get(index, fit.largest)
+            self._publish(tag, index, fit, bound)
         self._belief = fit.belief
         del log.rows[: len(log.rows) - fit.kept_rows]
         self._fit = fit
@@ -466,29 +471,29 @@ class ResourceEstimator:
                 terms.append(Term(index, resident=False, mean=preload, sd=sd, measured=False))
         return terms
 
-    def _publish(self, tag: str, index: int, model: ModelFit, fit: Fit) -> None:
+    def _publish(self, tag: str, index: int, fit: Fit, bound: float) -> None:
         log = self._log
         seen = log.observations[index]
         needed = min(FEWEST_OF_ONE_MODEL, self.min_data_points)
         enough = log.total >= self.min_data_points and seen >= needed
         previous = self._published.get(tag)
-        known = previous is not None and previous.known
         share = 1.0 - (1.0 - self.smoothing_factor) ** (seen - self._published_at.get(tag, 0))
         self._published[tag] = from_fit(
-            model,
+            fit.models[index],
             fit,
             previous=previous,
             share=share,
             shortage=None if enough else f"{seen} observations of it, {log.total} in all: too few",
-            bound=0.0 if known else self._bound(index, fit),
+            bound=bound,
         )
         self._published_at[tag] = seen
 
-    def _bound(self, index: int, fit: Fit) -> float:
+    def _bounds(self) -> dict[int, float]:
         """Return what one copy cannot exceed: the least reading per copy of those with it."""
-        column = 1 + 2 * index
-        bound = fit.largest
+        bounds: dict[int, float] = {}
         for columns, counts, value in self._log.rows:
-            if column in columns:
-                bound = min(bound, value / counts[columns.index(column)])
-        return bound
+            for column, count in zip(columns, counts, strict=True):
+                if column % 2:  # copies at work
+                    index = column // 2
+                    bounds[index] = min(bounds.get(index, value), value / count)
+        return bounds

@@ -1,12 +1,11 @@
 """From the log of readings to what each model costs: set the regression up, solve it, read it off.
 
-The unknowns ``theta`` are the memory of others (not negative), and for each model either its peak,
-or where idle copies were seen, what it is resident with and what it takes on top at its peak: both
-not negative, so that a peak is never below its resident size. Everything is scaled by the largest
-reading before and back after, so that the result does not depend on the unit.
+Everything is scaled by the largest reading before and back after, so that the result does not
+depend on the unit.
 
-Owns that translation. The regression is ``estimation.robust``'s, what it does while the memory of
-others moves ``estimation.levels``'s, the null space
+Owns that translation. What the unknowns are is ``estimation.layout``'s, the regression
+``estimation.robust``'s, what it does while the memory of others moves ``estimation.levels``'s, the
+null space
 ``estimation.identifiability``'s, what becomes of older readings ``estimation.belief``'s. Publishing
 (smoothing, who is trusted) is ``estimation.estimator``'s.
 """
@@ -17,15 +16,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modelmgr.estimation import spd
+from modelmgr.estimation.arrow import Arrow, IndexArray
 from modelmgr.estimation.belief import Belief
 from modelmgr.estimation.identifiability import Information
+from modelmgr.estimation.layout import Layout
 from modelmgr.estimation.levels import solve_with_levels
-from modelmgr.estimation.nnls import BoolArray
 from modelmgr.estimation.robust import Problem, Solution
 from modelmgr.estimation.sparse import SparseRows
 from modelmgr.estimation.spd import FloatArray
-from modelmgr.estimation.statistics import ObservationLog, active_column, idle_column
+from modelmgr.estimation.statistics import (
+    FOREIGN_COLUMN,
+    ObservationLog,
+    active_column,
+    idle_column,
+)
 
 FOREIGN_NAME = "the memory of others"
 
@@ -46,19 +50,19 @@ class ModelFit:
     """What the readings say about one model, bytes.
 
     Attributes:
+        index: which model it is.
         peak: the peak of one copy.
         peak_sd: its standard deviation; None where no reading is left over to judge by.
         resident: None where readings do not tell it apart.
         determined: whether readings and isolation runs determine the peak.
-        confused_with: the models that it cannot be told apart from, where it is not determined.
         measured_share: the share of the isolation runs in what is known, 0 to 1.
     """
 
+    index: int
     peak: float
     peak_sd: float | None
     resident: float | None
     determined: bool
-    confused_with: tuple[str, ...]
     measured_share: float
 
 
@@ -76,7 +80,8 @@ class Fit:
         kept_rows: how many of the latest rows stay in the log.
         configurations: the combinations that occur in the rows.
         information: of the readings and isolation runs.
-        layout: columns to unknowns, shape (columns, unknowns).
+        layout: columns to unknowns.
+        names: index to model.
     """
 
     models: dict[int, ModelFit]
@@ -88,51 +93,77 @@ class Fit:
     kept_rows: int
     configurations: frozenset[tuple[tuple[int, ...], tuple[int, ...]]]
     information: Information
-    layout: FloatArray
+    layout: Layout
+    names: list[str]
+
+    def confused_with(self, model: ModelFit) -> IndexArray:
+        """Return the models that one cannot be told apart from; -1 is the memory of others."""
+        contrast = self.layout.contrast(active_column(model.index))
+        owners = self.layout.owners[self.information.confused_columns(contrast)]
+        new = np.diff(owners, prepend=-2) > 0  # they ascend, and a model may own two
+        others: IndexArray = owners[new & (owners != model.index)]
+        return others
+
+    def name_of(self, index: int) -> str:
+        """Return a model's name."""
+        return self.names[index] if index >= 0 else FOREIGN_NAME
 
 
 def fit_log(log: ObservationLog, belief: Belief, terms: list[Term]) -> Fit:
     """Return the costs that ``log``, ``belief`` and ``terms`` say; changes none of them."""
-    belief = belief.widened(log.columns)
-    design, readings = _design(log)
-    seen = design.any(axis=0) | (np.diagonal(belief.precision) > 0.0)
-    layout, models = _layout(log, seen)
-    occurring = set(models)
+    counted, readings = _counted(log)
+    seen = np.zeros(log.columns, dtype=np.bool_)
+    seen[counted.occurring] = True
+    remembered = np.flatnonzero(np.diagonal(belief.precision) > 0.0)
+    seen[remembered] = True
+    layout = Layout(log, seen)
+    pattern = layout.pattern(
+        # What is remembered of one model went through the memory of others at that time, and is
+        # tied to all the rest of it.
+        [tuple(remembered[remembered > 0].tolist()), *{columns for columns, _, _ in log.rows}]
+    )
+    occurring = set(layout.models)
     terms = [
         term
         for term in terms
         if term.index in occurring and (not term.resident or log.has_idle[term.index])
     ]
     unit = float(max(readings.max(initial=0.0), np.abs(belief.center).max(initial=0.0))) or 1.0
-    contrasts = _contrasts(layout, terms)
-    merged = _merge(design, log, models)
-    unknowns = SparseRows(merged)
-    history = _merge(_merge(belief.precision, log, models).T, log, models)
-    center = _unknowns_of(log, models, belief.center / unit)
+    contrasts = layout.single(
+        [(idle_column if term.resident else active_column)(term.index) for term in terms]
+    )
+    unknowns = layout.rows(counted)
+    history, center = Arrow.zero(pattern), np.zeros(pattern.size)
+    if len(remembered):
+        belief = belief.widened(log.columns)
+        history = pattern.gathered(layout.merged(belief.precision))
+        center = layout.unknowns(belief.center / unit)
     solution, offsets = solve_with_levels(
-        merged,
         Problem(
             unknowns,
             readings / unit,
             history,
             center,
-            SparseRows(contrasts),
+            contrasts,
             np.array([term.mean / unit for term in terms]),
             np.array([term.sd / unit for term in terms]),
         ),
     )
+    clean = unknowns.arrow((solution.weights > 0.5).astype(np.float64), pattern)
+    measured = contrasts.arrow(np.array([float(term.measured) for term in terms]), pattern)
     information = Information(
-        unknowns.gram((solution.weights > 0.5).astype(np.float64))
-        + solution.history_trust * history
-        + _measured_information(contrasts, terms)
+        Arrow(
+            pattern,
+            clean.values + solution.history_trust * history.values + measured.values,
+        )
     )
-    column_costs = SparseRows(layout).times(solution.theta) * unit
+    column_costs = layout.costs(solution.theta) * unit
     kept = len(log.rows)
     if kept >= log.capacity:
         kept = log.capacity // 2
         old = len(log.rows) - kept
         belief = belief.folded(
-            design[:old],
+            counted.head(old),
             readings[:old] - unit * offsets[:old],
             solution.weights[:old],
             trust=solution.history_trust,
@@ -140,8 +171,6 @@ def fit_log(log: ObservationLog, belief: Belief, terms: list[Term]) -> Fit:
         )
     return Fit(
         models=_read_off(
-            log,
-            models,
             layout,
             solution=solution,
             information=information,
@@ -157,140 +186,56 @@ def fit_log(log: ObservationLog, belief: Belief, terms: list[Term]) -> Fit:
         configurations=frozenset((columns, counts) for columns, counts, _ in log.rows),
         information=information,
         layout=layout,
+        names=log.names,
     )
 
 
-def _design(log: ObservationLog) -> tuple[FloatArray, FloatArray]:
-    design = np.zeros((len(log.rows), log.columns))
-    row_numbers: list[int] = []
-    column_numbers: list[int] = []
-    entries: list[int] = []
+def _counted(log: ObservationLog) -> tuple[SparseRows, FloatArray]:
+    """Return the copies of each reading by column, and the readings."""
+    rows: list[int] = []
+    columns: list[int] = []
+    counts: list[float] = []
     readings: list[float] = []
-    for number, (columns, counts, value) in enumerate(log.rows):
-        row_numbers += [number] * len(columns)
-        column_numbers += columns
-        entries += counts
+    for number, (its_columns, its_counts, value) in enumerate(log.rows):
+        rows += [number] * (len(its_columns) + 1)
+        columns += (FOREIGN_COLUMN, *its_columns)
+        counts += (1.0, *its_counts)
         readings.append(value)
-    design[row_numbers, column_numbers] = entries
-    design[:, 0] = 1.0
-    return design, np.array(readings)
-
-
-def _layout(log: ObservationLog, seen: BoolArray) -> tuple[FloatArray, list[int]]:
-    """Return columns to unknowns, and the models that occur."""
-    models = [
-        index
-        for index in range(len(log.names))
-        if seen[active_column(index)] or seen[idle_column(index)]
-    ]
-    unknowns = 1 + sum(2 if log.has_idle[index] else 1 for index in models)
-    layout = np.zeros((log.columns, unknowns))
-    layout[0, 0] = 1.0
-    position = 1
-    for index in models:
-        layout[active_column(index), position] = 1.0
-        if log.has_idle[index]:
-            layout[idle_column(index), position] = 1.0
-            layout[active_column(index), position + 1] = 1.0
-            position += 1
-        position += 1
-    return layout, models
-
-
-def _merge(matrix: FloatArray, log: ObservationLog, models: list[int]) -> FloatArray:
-    """Return ``matrix @ layout``, by adding columns."""
-    firsts = [0]
-    seconds: list[tuple[int, int]] = []  # a loaded copy: idle or at work
-    for index in models:
-        if log.has_idle[index]:
-            seconds.append((len(firsts), active_column(index)))
-            firsts.append(idle_column(index))
-        firsts.append(active_column(index))
-    merged: FloatArray = matrix[:, firsts]
-    if seconds:
-        merged[:, [unknown for unknown, _ in seconds]] += matrix[
-            :, [column for _, column in seconds]
-        ]
-    return merged
-
-
-def _unknowns_of(log: ObservationLog, models: list[int], column_costs: FloatArray) -> FloatArray:
-    """Return the unknowns that give these costs by column: the layout's inverse."""
-    values: list[float] = [float(column_costs[0])]
-    for index in models:
-        peak = float(column_costs[active_column(index)])
-        if log.has_idle[index]:
-            resident = float(column_costs[idle_column(index)])
-            values += [resident, peak - resident]
-        else:
-            values.append(peak)
-    return np.array(values)
-
-
-def _contrasts(layout: FloatArray, terms: list[Term]) -> FloatArray:
-    columns = [
-        idle_column(term.index) if term.resident else active_column(term.index) for term in terms
-    ]
-    return layout[columns]
-
-
-def _measured_information(contrasts: FloatArray, terms: list[Term]) -> FloatArray:
-    measured = contrasts[[number for number, term in enumerate(terms) if term.measured]]
-    gram: FloatArray = measured.T @ measured
-    return gram
+    shape = (len(log.rows), log.columns)
+    counted = SparseRows(np.array(rows, int), np.array(columns, int), np.array(counts), shape)
+    return counted, np.array(readings)
 
 
 def _read_off(
-    log: ObservationLog,
-    models: list[int],
-    layout: FloatArray,
+    layout: Layout,
     *,
     solution: Solution,
     information: Information,
     terms: list[Term],
     unit: float,
 ) -> dict[int, ModelFit]:
-    if not models:
-        return {}
-    peaks = layout[[active_column(index) for index in models]]
-    residents = layout[[idle_column(index) for index in models]]
-    covariance = spd.inverse(solution.precision)
-    peak_costs = SparseRows(peaks).times(solution.theta) * unit
-    resident_costs = SparseRows(residents).times(solution.theta) * unit
-    variances = SparseRows(peaks).quadratic_forms(covariance)
+    models = layout.models
+    peaks = layout.single([active_column(index) for index in models])
+    residents = layout.single([idle_column(index) for index in models])
+    peak_costs = peaks.times(solution.theta) * unit
+    resident_costs = residents.times(solution.theta) * unit
+    variances = peaks.quadratic_forms(solution.precision.inverse())
     determined = information.determines(peaks)
-    resident_known = np.zeros(len(models), dtype=np.bool_)
-    split = residents.any(axis=1)
-    if split.any():
-        resident_known[split] = information.determines(residents[split])
+    resident_known = information.determines(residents)
     measured: dict[int, float] = {}
     for number, term in enumerate(terms):
         if term.measured and not term.resident:
             measured[term.index] = float(solution.term_weights[number])
-    owners = _owners(log, models)
     judged = solution.degrees >= 1.0
     result: dict[int, ModelFit] = {}
     for number, index in enumerate(models):
         variance = max(float(variances[number]), 0.0)
-        confused: tuple[str, ...] = ()
-        if not determined[number]:
-            columns = information.confused_columns(peaks[number])
-            names = dict.fromkeys(owners[column] for column in columns)
-            confused = tuple(name for name in names if name != log.names[index])
         result[index] = ModelFit(
+            index=index,
             peak=float(peak_costs[number]),
             peak_sd=solution.scale * variance**0.5 * unit if judged else None,
             resident=(float(resident_costs[number]) if resident_known[number] else None),
             determined=bool(determined[number]),
-            confused_with=confused,
             measured_share=min(measured.get(index, 0.0) * variance, 1.0),
         )
     return result
-
-
-def _owners(log: ObservationLog, models: list[int]) -> list[str]:
-    """Return whose unknown each one is, by name."""
-    owners = [FOREIGN_NAME]
-    for index in models:
-        owners += [log.names[index]] * (2 if log.has_idle[index] else 1)
-    return owners

@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from modelmgr.estimation import spd
-from modelmgr.estimation.nnls import BoolArray
+from modelmgr.estimation.arrow import Arrow, BoolArray, IndexArray
 from modelmgr.estimation.sparse import SparseRows
 from modelmgr.estimation.spd import FloatArray
 
@@ -31,30 +30,29 @@ class Information:
 
     __slots__ = ("_inverse", "_unit")
 
-    def __init__(self, information: FloatArray) -> None:
-        diagonal = np.diagonal(information).copy()
+    def __init__(self, information: Arrow) -> None:
+        pattern = information.pattern
+        diagonal = information.values[pattern.diagonal]
         diagonal[diagonal <= 0.0] = 1.0
         self._unit: FloatArray = 1.0 / np.sqrt(diagonal)
-        scaled = information * self._unit[:, None] * self._unit
-        scaled[np.diag_indices_from(scaled)] += EPSILON
-        self._inverse: FloatArray = spd.inverse(scaled)
+        scaled = information.scaled(self._unit)
+        scaled.values[pattern.diagonal] += EPSILON
+        self._inverse = scaled.inverse()
 
-    def determines(self, contrasts: FloatArray) -> BoolArray:
+    def determines(self, contrasts: SparseRows) -> BoolArray:
         """Tell for each row of ``contrasts`` (k, p) whether the information determines it."""
-        scaled = contrasts * self._unit
-        null_part = EPSILON * SparseRows(scaled).quadratic_forms(self._inverse)
-        length = np.einsum("ij,ij->i", scaled, scaled)
-        determined: BoolArray = null_part < NULL_PART * length
+        scaled = contrasts.scaled(self._unit)
+        null_part = EPSILON * scaled.quadratic_forms(self._inverse)
+        determined: BoolArray = null_part < NULL_PART * scaled.squares()
         return determined
 
-    def confused_columns(self, contrast: FloatArray) -> list[int]:
+    def confused_columns(self, contrast: FloatArray) -> IndexArray:
         """Return the columns that share the null space's part of ``contrast``."""
-        part = np.abs(self._inverse @ (contrast * self._unit))
-        return [int(column) for column in np.flatnonzero(part > _NAMED_PART * part.max())]
+        part = np.abs(self._inverse.times(contrast * self._unit))
+        return np.flatnonzero(part > _NAMED_PART * part.max())
 
-    def gain(self, combinations: FloatArray) -> FloatArray:
+    def gain(self, combinations: SparseRows) -> FloatArray:
         """Return what observing each combination (a row, (k, p)) would remove, per unit of it."""
-        scaled = combinations * self._unit
-        variance = SparseRows(scaled).quadratic_forms(self._inverse)
-        gained: FloatArray = variance / np.einsum("ij,ij->i", scaled, scaled)
+        scaled = combinations.scaled(self._unit)
+        gained: FloatArray = scaled.quadratic_forms(self._inverse) / scaled.squares()
         return gained

@@ -12,10 +12,12 @@ Pure arithmetic on readings in their order; the regression itself is ``estimatio
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from modelmgr.estimation.robust import Problem, Solution, solve_robust
-from modelmgr.estimation.sparse import SparseRows
+from modelmgr.estimation.arrow import Pattern
+from modelmgr.estimation.robust import ROUNDING, Problem, Solution, solve_robust
 from modelmgr.estimation.spd import FloatArray
 
 _FEWEST = 12  # readings, from which a step can be told from noise
@@ -27,30 +29,26 @@ _STAYS = 3  # readings in a row, from which it is a step and no spike
 _RECENT = 15  # readings that say where a stretch is
 _ROUNDS = 3
 _BETTER = 0.9  # of the scale
+_AFFORDABLE = 512  # unknowns: the cube of them, however few of them were seen together
 
 
-def solve_with_levels(matrix: FloatArray, problem: Problem) -> tuple[Solution, FloatArray]:
+def solve_with_levels(problem: Problem) -> tuple[Solution, FloatArray]:
     """Return the robust solution, and what to take off each reading, shape (n,).
 
     Args:
-        matrix: ``problem``'s design, dense; column 0 is the memory of others.
-        problem: with the readings in their order.
+        problem: with the readings in their order; column 0 of its design is the memory of others.
     """
     plain = solve_robust(problem)
     nothing = np.zeros(len(problem.readings))
-    if not _follow_each_other(_left_over(matrix, problem.readings, plain.theta), plain.scale):
+    if not _follow_each_other(_left_over(problem, plain.theta), plain.scale):
         return plain, nothing
-    differences = np.diff(matrix, axis=0)
-    some = differences.any(axis=1)
-    start = solve_robust(
-        _with(problem, SparseRows(differences[some]), np.diff(problem.readings)[some])
-    )
+    start = _solved_by_differences(problem) or plain
     best: tuple[Solution, FloatArray] = plain, nothing
     costs = start.theta.copy()
     for _ in range(_ROUNDS):
         costs[0] = 0.0
-        offsets = level_offsets(_left_over(matrix, problem.readings, costs))
-        solution = solve_robust(_with(problem, problem.design, problem.readings - offsets))
+        offsets = level_offsets(_left_over(problem, costs))
+        solution = solve_robust(replace(problem, readings=problem.readings - offsets))
         if solution.scale < _BETTER * plain.scale or _rejected(solution) < _BETTER * _rejected(
             plain
         ):
@@ -80,7 +78,7 @@ def level_offsets(levels: FloatArray) -> FloatArray:
 
 def _follow_each_other(residuals: FloatArray, scale: float) -> bool:
     count = len(residuals)
-    if count < _FEWEST:
+    if count < _FEWEST or float(np.abs(residuals).max()) < ROUNDING:
         return False
     clipped = np.clip(residuals / scale, -_CLIPPED, _CLIPPED)
     clipped -= clipped.mean()
@@ -92,22 +90,28 @@ def _follow_each_other(residuals: FloatArray, scale: float) -> bool:
     return correlation > enough
 
 
-def _left_over(matrix: FloatArray, readings: FloatArray, theta: FloatArray) -> FloatArray:
-    left: FloatArray = readings - np.einsum("ij,j->i", matrix, theta)
-    return left
+def _left_over(problem: Problem, theta: FloatArray) -> FloatArray:
+    return problem.readings - problem.design.times(theta)
 
 
 def _rejected(solution: Solution) -> int:
     return int(np.count_nonzero(solution.weights < 0.5))
 
 
-def _with(problem: Problem, design: SparseRows, readings: FloatArray) -> Problem:
-    return Problem(
-        design,
-        readings,
-        problem.history,
-        problem.history_center,
-        problem.contrasts,
-        problem.means,
-        problem.deviations,
+def _solved_by_differences(problem: Problem) -> Solution | None:
+    """Return what differences of readings that follow each other say; None where it is too dear.
+
+    Each of them ties the models of two readings together, so that all unknowns meet.
+    """
+    pattern = problem.history.pattern
+    if pattern.size > max(_AFFORDABLE, 2 * pattern.largest):
+        return None
+    differences, kept = problem.design.differences()
+    return solve_robust(
+        replace(
+            problem,
+            design=differences,
+            readings=np.diff(problem.readings)[kept],
+            history=Pattern.whole(pattern.size).gathered(problem.history.dense()),
+        )
     )

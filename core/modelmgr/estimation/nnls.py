@@ -16,24 +16,21 @@ models or memory. Callers make ``G`` positive definite (a ridge) where it is not
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from modelmgr.estimation import spd
+from modelmgr.estimation.arrow import Arrow, BoolArray
 from modelmgr.estimation.spd import FloatArray
-
-BoolArray = npt.NDArray[np.bool_]
 
 _FULL_EXCHANGES = 3  # Kim and Park's choice for the tries without progress
 _TOLERANCE = 1e-12  # of the largest entry of x or g: rounding, not a broken condition
 
 
 def solve_nonnegative(
-    gram: FloatArray, moment: FloatArray, passive: BoolArray | None = None
+    gram: Arrow, moment: FloatArray, passive: BoolArray | None = None
 ) -> tuple[FloatArray, BoolArray]:
     """Return the minimiser over ``x >= 0`` and its passive set.
 
     Args:
-        gram: symmetric positive definite, shape (p, p).
+        gram: positive definite, of p unknowns.
         moment: shape (p,).
         passive: a guess of the passive set (a neighbouring problem's), all variables otherwise.
     """
@@ -43,11 +40,11 @@ def solve_nonnegative(
     tries = _FULL_EXCHANGES
     gradient_floor = -_TOLERANCE * float(np.abs(moment).max(initial=0.0))
     for _ in range(30 + 10 * size):
-        solution = _solve_passive(gram, moment, free)
+        solution = gram.solve(moment, free)
         solution_floor = -_TOLERANCE * float(np.abs(solution).max(initial=0.0))
         broken = solution < solution_floor
         if not free.all():
-            gradient = np.einsum("ij,j->i", gram, solution) - moment
+            gradient = gram.times(solution) - moment
             broken = np.where(free, broken, gradient < gradient_floor)
         count = int(np.count_nonzero(broken))
         if count == 0:
@@ -64,20 +61,10 @@ def solve_nonnegative(
     return solve_by_factor(gram, moment)
 
 
-def _solve_passive(gram: FloatArray, moment: FloatArray, free: BoolArray) -> FloatArray:
-    if free.all():
-        return spd.solve(gram, moment)
-    solution = np.zeros_like(moment)
-    index = np.flatnonzero(free)
-    if len(index):
-        solution[index] = spd.solve(gram[np.ix_(index, index)], moment[index])
-    return solution
-
-
-def solve_by_factor(gram: FloatArray, moment: FloatArray) -> tuple[FloatArray, BoolArray]:
+def solve_by_factor(gram: Arrow, moment: FloatArray) -> tuple[FloatArray, BoolArray]:
     """Solve by Lawson and Hanson's method on the Cholesky factor: slow, for the rarest inputs."""
     from scipy.optimize import nnls  # noqa: PLC0415  0.7 s to import, hardly ever needed
 
-    factor = np.linalg.cholesky(gram)
+    factor = np.linalg.cholesky(gram.dense())
     solution = np.asarray(nnls(factor.T, np.linalg.solve(factor, moment))[0], dtype=np.float64)
     return solution, solution > 0.0

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modelmgr.estimation.quantiles import normal_quantile
-from modelmgr.estimation.statistics import active_column
+from modelmgr.estimation.sparse import SparseRows
+from modelmgr.estimation.statistics import FOREIGN_COLUMN, active_column
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,12 +65,16 @@ def propose(
         ]
     if not candidates:
         return None
-    rows = np.zeros((len(candidates), fit.layout.shape[0]))
-    rows[:, 0] = 1.0
+    numbers: list[int] = []
+    columns: list[int] = []
+    counts: list[float] = []
     for number, candidate in enumerate(candidates):
-        for index, count in candidate.items():
-            rows[number, active_column(index)] = count
-    gains = fit.information.gain(rows @ fit.layout)
+        numbers += [number] * (len(candidate) + 1)
+        columns += (FOREIGN_COLUMN, *(active_column(index) for index in candidate))
+        counts += (1.0, *candidate.values())
+    shape = (len(candidates), len(fit.column_costs))
+    counted = SparseRows(np.array(numbers), np.array(columns), np.array(counts), shape)
+    gains = fit.information.gain(fit.layout.rows(counted))
     enough = float(gains.max()) * (1.0 - _SAME_GAIN)
     best = min(
         (candidate for candidate, gain in zip(candidates, gains, strict=True) if gain >= enough),

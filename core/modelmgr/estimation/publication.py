@@ -33,6 +33,7 @@ _WORTHLESS_OF_LARGEST = 0.01  # unless that is small among what the device holds
 # Of the median absolute deviation against the standard deviation. As Student's degrees it gives a
 # figure that 0.6 to 2.3 % of next runs exceed (200,000 normal draws; 5 to 15 runs), 6 % after 3.
 _MAD_EFFICIENCY = 0.37
+_NAMED = 8  # models that a reason names, of those that one cannot be told apart from
 _REFINEMENT = 0.9985  # each side of the earlier figure: where a later one of the same costs lies
 _MORE = 1.25  # times the information of the earlier figure: that one hardly matters any more
 
@@ -194,8 +195,12 @@ def _refines(model: ModelFit, information: float, previous: Published) -> bool:
 
 def _doubt(model: ModelFit, fit: Fit) -> str | None:
     if not model.determined:
-        if model.confused_with:
-            return f"no observation tells it apart from {', '.join(model.confused_with)}"
+        confused = fit.confused_with(model)
+        if len(confused):
+            more = len(confused) - _NAMED
+            named = ", ".join(fit.name_of(index) for index in confused[:_NAMED].tolist())
+            also = f" and {more:,} more" if more > 0 else ""
+            return f"no observation tells it apart from {named}{also}"
         return "never observed at work"
     if model.peak_sd is None:
         return "as many unknown costs as observations: nothing is left to judge them by"

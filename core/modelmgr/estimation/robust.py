@@ -34,8 +34,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modelmgr.estimation import spd
-from modelmgr.estimation.nnls import BoolArray, solve_nonnegative
+from modelmgr.estimation.arrow import Arrow, BoolArray
+from modelmgr.estimation.nnls import solve_nonnegative
 from modelmgr.estimation.sparse import SparseRows
 from modelmgr.estimation.spd import FloatArray
 
@@ -66,7 +66,8 @@ class Problem:
     Attributes:
         design: counts, shape (n, p).
         readings: shape (n,).
-        history: precision of what older readings said, in units of one reading, shape (p, p).
+        history: precision of what older readings said, in units of one reading; its pattern, that
+            of the whole regression, holds what occurs in one row of the design or a contrast.
         history_center: where it is centred, shape (p,).
         contrasts: one row a term, shape (k, p).
         means: what each term says, shape (k,).
@@ -75,7 +76,7 @@ class Problem:
 
     design: SparseRows
     readings: FloatArray
-    history: FloatArray
+    history: Arrow
     history_center: FloatArray
     contrasts: SparseRows
     means: FloatArray
@@ -89,7 +90,7 @@ class Solution:
     Attributes:
         theta: shape (p,), not negative.
         weights: of the readings, 0 to 1, shape (n,).
-        precision: in units of one reading, shape (p, p), positive definite.
+        precision: in units of one reading, positive definite.
         scale: standard deviation of a clean reading, at least the rounding floor.
         degrees: readings' degrees of freedom that judge ``scale``; below 1 it is a guess.
         term_weights: what each term counted for, in units of one reading, shape (k,).
@@ -98,7 +99,7 @@ class Solution:
 
     theta: FloatArray
     weights: FloatArray
-    precision: FloatArray
+    precision: Arrow
     scale: float
     degrees: float
     term_weights: FloatArray
@@ -116,7 +117,7 @@ def one_sided_weights(standardised: FloatArray) -> FloatArray:
 
 def solve_robust(problem: Problem) -> Solution:
     """Return the robust non-negative solution of ``problem``."""
-    has_history = bool(problem.history.any())
+    has_history = bool(problem.history.values.any())
     cautious = _Iteration(problem, DISTRUST if has_history else 1.0)
     cautious.start()
     if has_history:
@@ -143,8 +144,8 @@ class _Iteration:
         self.theta = np.zeros(size)
         self.passive: BoolArray | None = None
         self.term_weights = (1e-3 / problem.deviations) ** 2
-        self._center_moment = trust * (problem.history @ problem.history_center)
-        self._precision = np.zeros((size, size))
+        self._center_moment = trust * problem.history.times(problem.history_center)
+        self._precision = problem.history
 
     def with_trust(self, trust: float) -> _Iteration:
         """Return a copy that goes on from here, trusting the history differently."""
@@ -246,8 +247,9 @@ class _Iteration:
         """Return the scale of the weighted residuals, and how many degrees of freedom judge it."""
         if not len(self.problem.readings):
             return ROUNDING, 0.0
-        information = self.problem.design.gram(self.weights)
-        used = float((spd.inverse(self._precision) * information).sum())
+        problem = self.problem
+        information = problem.design.arrow(self.weights, problem.history.pattern)
+        used = self._precision.inverse().trace_of_product(information)
         degrees = float(self.weights.sum()) - used
         if degrees < 1e-6:
             return self.scale, 0.0
@@ -264,14 +266,15 @@ class _Iteration:
 
     def _solve(self, weights: FloatArray) -> None:
         problem = self.problem
-        precision = problem.design.gram(weights) + self.trust * problem.history
+        pattern = problem.history.pattern
+        values = problem.design.arrow(weights, pattern).values + self.trust * problem.history.values
         moment = problem.design.transposed_times(weights * problem.readings)
         moment += self._center_moment
         if len(problem.means):
-            precision += problem.contrasts.gram(self.term_weights)
+            values += problem.contrasts.arrow(self.term_weights, pattern).values
             moment += problem.contrasts.transposed_times(self.term_weights * problem.means)
-        diagonal = np.diagonal(precision).copy()
+        diagonal = values[pattern.diagonal]
         diagonal[diagonal <= 0.0] = float(diagonal.max(initial=0.0)) or 1.0
-        precision[np.diag_indices_from(precision)] += RIDGE * diagonal
-        self._precision = precision
-        self.theta, self.passive = solve_nonnegative(precision, moment, self.passive)
+        values[pattern.diagonal] += RIDGE * diagonal
+        self._precision = Arrow(pattern, values)
+        self.theta, self.passive = solve_nonnegative(self._precision, moment, self.passive)
