@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modelmgr.errors import ReadingError, UsageError, WorkerDiedError
+from modelmgr.errors import InferenceError, ReadingError, UsageError, WorkerDiedError
 from modelmgr.workers.launcher import StartMethod, WorkerLauncher
 from modelmgr.workers.protocol import Phase
 from modelmgr.workload.model_spec import ModelSpec
@@ -112,6 +112,26 @@ def test_a_batch_that_cannot_be_sent_is_refused_and_the_worker_goes_on(
         with pytest.raises(UsageError, match=r"builtins\.set"):
             worker.infer({1, 2})
         assert worker.infer([1]) == [1]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("a set", r"output\['found'\]\[1\] is a builtins\.set"),
+        ("a generator", r"output is a builtins\.generator"),
+        ("an object", r"output is a builtins\.object"),
+        ("more text than fits", r"\d+ bytes of lists and text are more than"),
+    ],
+)
+def test_an_output_that_cannot_be_sent_is_the_models_failure(
+    launcher: WorkerLauncher, asked: str, said: str
+) -> None:
+    """It was a UsageError, at a caller who had done nothing wrong."""
+    with launcher.start(telling_model()) as worker:
+        worker.load(timeout_s=60)
+        with pytest.raises(InferenceError, match=rf"^'telling' returned .* be sent: {said}"):
+            worker.infer(asked)
+        assert isinstance(worker.infer("session"), int)
 
 
 def test_a_dimension_that_the_model_does_not_know_is_a_usage_error(

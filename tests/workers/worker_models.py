@@ -20,6 +20,7 @@ from typing import NoReturn
 import numpy as np
 
 from modelmgr.errors import MissingPackageError, OutOfMemoryError, UsageError
+from modelmgr.workers.protocol import MAX_JSON_BYTES
 
 
 class BrokenMessageError(Exception):
@@ -86,6 +87,14 @@ class Environment:
                 return sorted(str(Path(f"/proc/self/fd/{n}").readlink()) for n in _descriptors())
             case "random number":
                 return np.random.randint(2**60)
+            case "a set":
+                return {"found": [1, {2}]}
+            case "a generator":
+                return (number for number in range(3))
+            case "an object":
+                return object()
+            case "more text than fits":
+                return "x" * (MAX_JSON_BYTES + 1)
             case "oom_score_adj":
                 return int(Path("/proc/self/oom_score_adj").read_text())
             case _:

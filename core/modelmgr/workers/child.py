@@ -23,7 +23,7 @@ import msgspec
 
 from modelmgr.devices.process_memory import peak_reset_refusal, read_host_memory, reset_peak
 from modelmgr.devices.process_tree import read_descendants
-from modelmgr.errors import MeasurementError, UsageError
+from modelmgr.errors import InferenceError, MeasurementError, UsageError
 from modelmgr.workers import allocator, device_allocator, payload, process_control, protocol
 from modelmgr.workers.failures import Stage, describe
 from modelmgr.workers.loaders.base import LoadedModel, Loader
@@ -116,8 +116,7 @@ class _Child:
     def _answer(self, request: protocol.Request, buffers: list[memoryview]) -> protocol.Packed:
         self._budget.apply()
         try:
-            # Packed in here: an output that cannot cross is the model's failure, not ours.
-            return protocol.pack(*self._act(request, buffers))
+            return self._packed(*self._act(request, buffers))
         except BaseException as error:  # noqa: BLE001 - whatever a model raises is an answer
             self._budget.lift()
             failure = describe(
@@ -274,8 +273,23 @@ class _Child:
         self, request: protocol.Infer, buffers: list[memoryview]
     ) -> tuple[protocol.Reply, list[memoryview]]:
         output = self._loaded().infer(payload.decode(request.tree, buffers))
-        tree, out = payload.encode(output, name="output")
+        try:
+            tree, out = payload.encode(output, name="output")
+        except UsageError as error:
+            raise self._unsendable(error) from error
         return protocol.Outputs(id=request.id, tree=tree), out
+
+    def _packed(self, reply: protocol.Reply, buffers: list[memoryview]) -> protocol.Packed:
+        try:
+            return protocol.pack(reply, buffers)
+        except UsageError as error:
+            raise self._unsendable(error) from error
+
+    def _unsendable(self, error: UsageError) -> InferenceError:
+        """Return what the model did wrong: its caller asked for nothing that cannot be sent."""
+        return InferenceError(
+            f"{self._configured().spec.tag!r} returned what cannot be sent: {error}"
+        )
 
     def _estimate(self, request: protocol.Estimate) -> protocol.Estimated:
         spec = request.spec or self._configured().spec

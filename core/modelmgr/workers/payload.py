@@ -16,6 +16,7 @@ from typing import Any, cast
 from modelmgr.errors import UsageError, WorkerProtocolError
 
 _MAX_DEPTH = 64
+_MAX_PLACE = 60  # characters of a place that a message shows
 _MAX_DIMENSIONS = 32  # NPY_MAXDIMS of numpy 1
 _DTYPE = re.compile(r"[<>|=](?:[biufcSU])[0-9]{1,6}")
 _INT64 = 2**63
@@ -58,7 +59,7 @@ def count_arrays(value: object) -> int:
 
 def _encode(value: Any, buffers: list[memoryview], place: str, depth: int) -> object:
     if depth > _MAX_DEPTH:
-        raise UsageError(f"{place} is nested more than {_MAX_DEPTH} levels deep")
+        raise UsageError(f"{_short(place)} is nested more than {_MAX_DEPTH} levels deep")
     if value is None or type(value) in {bool, str}:
         return value
     if type(value) is int:
@@ -101,14 +102,16 @@ def _encode_array(value: Any, buffers: list[memoryview], place: str) -> object:
         value = value.numpy()
     elif not hasattr(value, "__array__"):
         raise UsageError(
-            f"{place} is a {kind.__module__}.{kind.__qualname__}, which cannot cross to or from a "
-            "worker; use numpy arrays, numbers, strings, lists, tuples and dicts"
+            f"{_short(place)} is a {kind.__module__}.{kind.__qualname__}, which cannot cross to or "
+            "from a worker; use numpy arrays, numbers, strings, lists, tuples and dicts"
         )
     if isinstance(value, np.ma.MaskedArray):
-        raise UsageError(f"{place} is a masked array whose mask cannot cross; use filled()")
+        raise UsageError(f"{_short(place)} is a masked array whose mask cannot cross; use filled()")
     array = np.asarray(value)
     if _DTYPE.fullmatch(array.dtype.str) is None:
-        raise UsageError(f"{place} is an array of {array.dtype}, which cannot cross to a worker")
+        raise UsageError(
+            f"{_short(place)} is an array of {array.dtype}, which cannot cross to or from a worker"
+        )
     flat = np.ascontiguousarray(array).reshape(-1)
     buffers.append(flat.view(np.uint8).data if flat.nbytes else memoryview(b""))
     return {
@@ -116,6 +119,13 @@ def _encode_array(value: Any, buffers: list[memoryview], place: str) -> object:
         "dtype": array.dtype.str,
         "shape": list(array.shape),
     }
+
+
+def _short(place: str) -> str:
+    """Return a place by its beginning and its end, where it is longer than a message should be."""
+    if len(place) <= _MAX_PLACE:
+        return place
+    return f"{place[: _MAX_PLACE // 2]}...{place[-_MAX_PLACE // 2 :]}"
 
 
 def _decode(tree: Any, buffers: Sequence[memoryview], depth: int) -> Any:
