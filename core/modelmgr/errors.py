@@ -6,7 +6,7 @@
     ├── DoesNotFitError               the request can never fit the device's limit
     ├── AcquireTimeoutError           the wait ended first (also a TimeoutError)
     ├── ManagerClosedError            the manager was shut down
-    ├── ShutdownTimeoutError          holders outlived the shutdown's time-out (also a TimeoutError)
+    ├── ShutdownTimeoutError          a shutdown's time-out ended first (also a TimeoutError)
     ├── LeaseError                    a stale, double, foreign or wrongly tagged release
     ├── ServiceLostError              the shared manager's server is gone, and every lease of it
     ├── DeviceError                   the device or its driver
@@ -102,15 +102,19 @@ class ManagerClosedError(ModelmgrError):
 
 
 class ShutdownTimeoutError(ModelmgrError, TimeoutError):
-    """Holders kept their copies beyond the shutdown's time-out.
+    """Holders kept their copies beyond the shutdown's time-out, or unloads took longer.
 
     Attributes:
         holders: one line for each copy that is still held.
+        unloading: one line for each copy that is still being unloaded.
     """
 
-    def __init__(self, message: str, *, holders: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, message: str, *, holders: tuple[str, ...] = (), unloading: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(message)
         self.holders = holders
+        self.unloading = unloading
 
 
 class LeaseError(ModelmgrError):

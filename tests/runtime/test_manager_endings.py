@@ -107,6 +107,50 @@ def test_a_shutdown_from_within_names_the_holders_also_where_waits_never_end() -
     manager.shutdown()
 
 
+def test_a_shutdown_tells_what_is_still_being_unloaded_from_who_still_holds_something() -> None:
+    """It returned without a word, and left a close() that hung to be found by other means."""
+    go_on = threading.Event()
+
+    class ClosesSlowly:
+        def close(self) -> None:
+            wait_for(go_on)
+
+    device = FakeDevice()
+    manager = manager_of(device)
+    manager.lease("slow", ClosesSlowly, worst_case_mb=100.0).release()
+    with pytest.raises(ShutdownTimeoutError) as late:
+        manager.shutdown(timeout=0.05)
+    assert str(late.value) == (
+        "still being unloaded after 0.05 s: 'slow' (copy 1); a further shutdown() waits on"
+    )
+    assert (late.value.holders, late.value.unloading) == ((), ("'slow' (copy 1)",))
+    manager.shutdown(timeout=0)  # does not wait, and has no reason to complain
+    go_on.set()
+    manager.shutdown()
+
+
+def test_a_shutdown_names_holders_and_unloads_in_one_message() -> None:
+    go_on = threading.Event()
+
+    class ClosesSlowly:
+        def close(self) -> None:
+            wait_for(go_on)
+
+    device = FakeDevice()
+    manager = manager_of(device)
+    manager.lease("slow", ClosesSlowly, worst_case_mb=100.0).release()
+    held = Party(lambda: manager.lease("small", lambda: FakeModel(device, 1000.0))).result()
+    with pytest.raises(
+        ShutdownTimeoutError,
+        match=r"^still in use after 0\.05 s: 'small' \(copy 2\) held by .*; they are unloaded when "
+        r"they are released\. still being unloaded after 0\.05 s: 'slow' \(copy 1\); ",
+    ):
+        manager.shutdown(timeout=0.05)
+    go_on.set()
+    held.release()
+    manager.shutdown()
+
+
 @pytest.mark.parametrize("timeout", [1e10, 1e300, 10**400])
 def test_a_time_out_beyond_what_the_clock_takes_waits_as_for_ever(timeout: float) -> None:
     device = FakeDevice()

@@ -9,7 +9,7 @@ import pytest
 from conformance.situations import PolledMonitor, loader_of, manager_of, serve_once
 from modelmgr import ReadingError
 from modelmgr.runtime.bounded_reader import BoundedReader
-from modelmgr.scheduling.admission import IsolationMode
+from modelmgr.scheduling.settings import IsolationMode
 from modelmgr.testing.fake_device import FakeDevice, FakeModel
 from modelmgr.units import GIB, MIB
 from support.parties import wait_until

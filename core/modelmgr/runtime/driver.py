@@ -840,13 +840,17 @@ class Driver:
         held.update(copy for copy, thread in tuple(self._unloading.items()) if thread == ident)
         return frozenset(held)
 
-    def wait_until(self, holds: Callable[[], bool], timeout_s: float | None) -> bool:
-        """Wait until something holds of the scheduler's state, at most so long.
+    @property
+    def may_wait(self) -> bool:
+        """Whether there is anything to wait for.
 
-        From within, or while the interpreter ends, there is nothing to wait for: no other thread
-        can do anything.
+        From within, or while the interpreter ends, no other thread can do anything.
         """
-        if self.gate.inside() or sys.is_finalizing():
+        return not (self.gate.inside() or sys.is_finalizing())
+
+    def wait_until(self, holds: Callable[[], bool], timeout_s: float | None) -> bool:
+        """Wait until something holds of the scheduler's state, at most so long."""
+        if not self.may_wait:
             return holds()
         with self.gate.settled, self.gate.lock:
             return self.gate.changed.wait_for(holds, timeout_s)

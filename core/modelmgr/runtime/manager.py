@@ -47,9 +47,8 @@ from modelmgr.runtime.opening import open_readers
 from modelmgr.runtime.shared_estimator import SharedEstimator
 from modelmgr.runtime.snapshot import ManagerSnapshot, take_snapshot
 from modelmgr.scheduling.actions import Action, StartUnload
-from modelmgr.scheduling.admission import IsolationMode
 from modelmgr.scheduling.policies import EvictionPolicy
-from modelmgr.scheduling.settings import SchedulerSettings
+from modelmgr.scheduling.settings import IsolationMode, SchedulerSettings
 from modelmgr.scheduling.states import CopyState
 from modelmgr.units import MIB, NS_PER_S
 from modelmgr.workload.policy_plugins import find_policy
@@ -428,30 +427,32 @@ class ModelManager:
         """Refuse requests, unload what is idle, wait for holders; a second call waits again.
 
         Args:
-            timeout: seconds to wait for holders, ``wait_timeout_seconds`` where None; 0 does not
-                wait. Copies that the calling thread itself holds, loads or unloads (its loader, or
-                a signal handler that interrupted it, called this) are not waited for.
+            timeout: seconds to wait for holders and unloads, ``wait_timeout_seconds`` where None;
+                0 does not wait, and leaves unloads to themselves. Copies that the calling thread
+                itself holds, loads or unloads (its loader, or a signal handler that interrupted it,
+                called this) are not waited for.
 
         Raises:
-            ShutdownTimeoutError: holders were left; their copies go when they are released.
+            ShutdownTimeoutError: holders were left, whose copies go when they are released, or
+                unloads, which go on.
         """
         timeout_s = self._wait_timeout_s if timeout is None else as_seconds("timeout", timeout)
         self._shut_down = True
         if self._driver.gate.foreign or self._driver.gate.abandoned():
             return  # it is a parent's; or a finaliser calls, and the rest goes with the process
         self._driver.tell(self._driver.scheduler.close)
+        waits = timeout_s != 0 and self._driver.may_wait
         self.wait_until_free(timeout_s)
         with self._driver.gate.settled, self._driver.gate.lock:
-            holders = tuple(
-                self._holder(number) for number in self._awaited() if self._held(number)
+            late = self._awaited()
+            holders = tuple(self._holder(number) for number in late if self._held(number))
+            unloading = tuple(
+                f"{self._driver.loaded[number].tag!r} (copy {number})"
+                for number in late
+                if waits and self._unloads(number)
             )
-        if holders:
-            after = "" if timeout_s is None else f" after {timeout_s:g} s"
-            raise ShutdownTimeoutError(
-                f"still in use{after}: {'; '.join(holders)}; "
-                "they are unloaded when they are released",
-                holders=holders,
-            )
+        if holders or unloading:
+            raise _still_there(holders, unloading, timeout_s)
         for reader in self._own_readers:
             reader.close()
 
@@ -470,6 +471,11 @@ class ModelManager:
         """Say whether a copy is in somebody's hands, or being loaded by somebody."""
         copy = self._driver.scheduler.copies[number]
         return copy.held or copy.state is CopyState.LOADING
+
+    def _unloads(self, number: int) -> bool:
+        """Say whether a copy's unload runs; not whether its memory was seen to be back."""
+        copy = self._driver.scheduler.copies[number]
+        return copy.state is CopyState.UNLOADING and number in self._driver.loaded
 
     def _holder(self, number: int) -> str:
         loaded = self._driver.loaded.get(number)
@@ -524,3 +530,19 @@ class ModelManager:
                     instead=dict(action.instead),
                 )
             )
+
+
+def _still_there(
+    holders: tuple[str, ...], unloading: tuple[str, ...], timeout_s: float | None
+) -> ShutdownTimeoutError:
+    after = "" if timeout_s is None else f" after {timeout_s:g} s"
+    told: list[str] = []
+    if holders:
+        told.append(
+            f"still in use{after}: {'; '.join(holders)}; they are unloaded when they are released"
+        )
+    if unloading:
+        told.append(
+            f"still being unloaded{after}: {'; '.join(unloading)}; a further shutdown() waits on"
+        )
+    return ShutdownTimeoutError(". ".join(told), holders=holders, unloading=unloading)

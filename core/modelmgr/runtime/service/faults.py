@@ -43,7 +43,7 @@ _KINDS: dict[str, type[ModelmgrError]] = {
 _WORKER = ("pid", "details")
 _ATTRIBUTES: dict[type[ModelmgrError], tuple[str, ...]] = {
     errors.DoesNotFitError: ("tag", "needed_bytes", "limit_bytes"),
-    errors.ShutdownTimeoutError: ("holders",),
+    errors.ShutdownTimeoutError: ("holders", "unloading"),
     errors.OutOfMemoryError: (*_WORKER, "budget_bytes"),
     errors.WorkerDiedError: (*_WORKER, "exit_code", "signal"),
 }
@@ -60,6 +60,7 @@ class Fault(
     needed_bytes: int | None = None
     limit_bytes: int | None = None
     holders: tuple[str, ...] = ()
+    unloading: tuple[str, ...] = ()
     pid: int | None = None
     details: str | None = None
     budget_bytes: int | None = None
