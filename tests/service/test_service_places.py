@@ -255,10 +255,45 @@ def test_connections_are_limited_in_number_and_the_others_unharmed(tmp_path: Pat
         wait_until(lambda: _connects(server), "there is room again")
 
 
-def _is_cut(end: socket.socket) -> bool:
+_CONNECTS = """
+import sys, modelmgr
+with modelmgr.connect(sys.argv[1]) as client, client.lease("echo") as model:
+    print(model.infer(7))
+"""
+
+
+def test_one_process_cannot_take_the_connections_of_all_others(tmp_path: Path) -> None:
+    """A process that connected 1,024 times and closed nothing kept everybody else out."""
+    with serving(
+        tmp_path / "m.sock",
+        max_connections=40,
+        max_connections_per_client=5,
+        frame_timeout_s=100.0,
+    ) as server:
+        greedy = [socket.socket(socket.AF_UNIX) for _ in range(60)]
+        for end in greedy:
+            end.connect(str(server.path))
+        wait_until(lambda: _is_cut(greedy[-1], b"no process may have more"), "the last is told")
+        with pytest.raises(ServiceLostError, match=rf"process {os.getpid()} has 10 connections"):
+            modelmgr.connect(server.path)
+        assert run_python("-c", _CONNECTS, str(server.path)) == "7\n"
+        for end in greedy:
+            end.close()
+        wait_until(lambda: _connects(server), "there is room again")
+
+
+def test_a_process_may_be_one_client_at_least(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UsageError, match="9 connections for a process, 10 for a client"),
+        serving(tmp_path / "m.sock", max_connections_per_client=10, max_connections_per_process=9),
+    ):
+        pass
+
+
+def _is_cut(end: socket.socket, told: bytes = b"takes no more") -> bool:
     end.setblocking(False)
     try:
-        return b"takes no more" in end.recv(4096)
+        return told in end.recv(4096)
     except BlockingIOError:
         return False
     except ConnectionResetError:

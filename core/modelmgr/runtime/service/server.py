@@ -26,7 +26,7 @@ from modelmgr.runtime.service.catalogue import Catalogue
 from modelmgr.runtime.service.connection import ClientConnection, Greeting
 from modelmgr.runtime.service.holders import HolderWatch
 from modelmgr.runtime.service.messages import ClientInfo
-from modelmgr.runtime.service.peers import open_peer_pidfd, peer_of
+from modelmgr.runtime.service.peers import Peer, open_peer_pidfd, peer_of
 from modelmgr.runtime.service.places import ListeningPlace, checked_path
 from modelmgr.runtime.service.requests import Service
 from modelmgr.runtime.service.sessions import Holding, Session
@@ -61,6 +61,10 @@ class ServiceServer:
         max_connections: of all clients together.
         max_connections_per_client: a client needs one, and one for each request at a time; about
             two thirds are for threads that wait.
+        max_connections_per_process: of all clients that one process made, so that it cannot take
+            those of all others; by default as many as two clients have. Processes of other
+            containers, which cannot be told apart from here, are limited together by
+            ``max_connections`` alone.
         frame_timeout_s: how slow a client may be in the middle of a message, or in greeting.
 
     Raises:
@@ -83,8 +87,16 @@ class ServiceServer:
         env: Mapping[str, str] | None = None,
         max_connections: int = 1024,
         max_connections_per_client: int = 128,
+        max_connections_per_process: int | None = None,
         frame_timeout_s: float = _FRAME_TIMEOUT_S,
     ) -> None:
+        if max_connections_per_process is None:
+            max_connections_per_process = 2 * max_connections_per_client
+        if max_connections_per_process < max_connections_per_client:
+            raise UsageError(
+                f"{max_connections_per_process} connections for a process, "
+                f"{max_connections_per_client} for a client: a process may be one client at least"
+            )
         if max_connections_per_client < 5 or max_connections < max_connections_per_client:
             raise UsageError(
                 f"{max_connections} connections, {max_connections_per_client} for a client: a "
@@ -95,6 +107,7 @@ class ServiceServer:
         self._pid = os.getpid()
         self._max_connections = max_connections
         self._max_per_client = max_connections_per_client
+        self._max_per_process = max_connections_per_process
         self._frame_timeout_s = frame_timeout_s
         self._stopping = threading.Event()
         self._closed = threading.Event()
@@ -230,13 +243,12 @@ class ServiceServer:
             target=self._serve, args=(connection,), name=f"client {peer.pid}", daemon=True
         )
         with self._lock:
-            taken = len(self._connections)
-            welcome = taken < self._max_connections and not self._stopping.is_set()
-            if welcome:
+            refusal = self._refusal(peer)
+            if refusal is None:
                 self._connections[connection] = thread
-        if not welcome:
-            if not self._stopping.is_set():
-                connection.turn_away(f"it has {taken} connections already, and takes no more")
+        if refusal is not None:
+            if refusal:
+                connection.turn_away(refusal)
             connection.close()
             return
         try:
@@ -244,6 +256,21 @@ class ServiceServer:
         except RuntimeError:
             self._forget(connection)
             raise
+
+    def _refusal(self, peer: Peer) -> str | None:
+        """Return why a connection is not taken, None where it is; "" is for a server that stops."""
+        if self._stopping.is_set():
+            return ""
+        taken = len(self._connections)
+        if taken >= self._max_connections:
+            return f"it has {taken} connections already, and takes no more"
+        its_own = sum(connection.peer.pid == peer.pid for connection in self._connections)
+        if peer.pid and its_own >= self._max_per_process:
+            return (
+                f"process {peer.pid} has {its_own} connections already, and no process may have "
+                "more; close what it does not use, or share one connect() between its threads"
+            )
+        return None
 
     def _serve(self, connection: ClientConnection) -> None:
         anchor = False
