@@ -25,7 +25,7 @@ from modelmgr.records.codec import encode_costs, load_costs
 from modelmgr.records.costs import CostDatabase
 from modelmgr.runtime.manager import ModelManager
 from modelmgr.runtime.service.server import ServiceServer
-from modelmgr.scheduling.admission import IsolationMode
+from modelmgr.scheduling.settings import IsolationMode
 from modelmgr.units import format_bytes
 from modelmgr.workers.launcher import WorkerLauncher
 from modelmgr.workload.model_spec import ModelSpec

@@ -55,7 +55,7 @@ TABLE: tuple[Mutation, ...] = (
     _M(
         MEMORY,
         "ledger.py",
-        "            self.foreign_bytes += entry.left_bytes\n",
+        "            self.foreign_bytes += left_bytes\n",
         "            self.foreign_bytes += 0\n",
     ),
     _M(
@@ -67,8 +67,8 @@ TABLE: tuple[Mutation, ...] = (
     _M(
         MEMORY,
         "ledger.py",
-        "            if entry.leaving and entry.freed_ns is not None and at_ns >= entry.freed_ns\n",
-        "            if entry.leaving and entry.freed_ns is not None\n",
+        "            if entry.freed_ns is None or at_ns < entry.freed_ns:\n",
+        "            if entry.freed_ns is None:\n",
     ),
     _M(
         MEMORY,
@@ -263,8 +263,8 @@ TABLE: tuple[Mutation, ...] = (
         PROGRESS,
         "victims.py",
         "        missing = need_bytes - device.ledger.expected_room_bytes()\n"
-        "        if missing > device",
-        "        missing = need_bytes\n        if missing > device",
+        "        if missing <= 0",
+        "        missing = need_bytes\n        if missing <= 0",
     ),
     _M(
         PROGRESS,
@@ -483,8 +483,8 @@ TABLE: tuple[Mutation, ...] = (
     _M(
         UNKNOWN,
         "ledger.py",
-        "                low = high = min(own_bytes[number], entry.charged)\n",
-        "                low = high = own_bytes[number]\n",
+        "                point = min(own, told.charged)\n",
+        "                point = own\n",
     ),
     _M(
         UNKNOWN,

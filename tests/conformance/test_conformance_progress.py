@@ -9,7 +9,7 @@ import pytest
 
 from conformance.situations import loader_of, manager_of, serve_once, wait_for_queue
 from modelmgr import AcquireTimeoutError, DoesNotFitError, ModelManager
-from modelmgr.scheduling.admission import IsolationMode
+from modelmgr.scheduling.settings import IsolationMode
 from modelmgr.testing.fake_device import FakeDevice, FakeModel
 from support.parties import PATIENCE_S, Party, wait_for
 

@@ -156,7 +156,8 @@ class Eviction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             ``out-of-memory``.
         requested_by: the tag that needed the room, None where nobody did.
         freed_bytes: what the ledger got back.
-        candidates: every idle copy that the policy could choose from.
+        candidates: every idle copy that the policy could choose from; of more than 32 on a device,
+            a simulation names only those that its choice can be among.
         chosen: the copy numbers of the whole chosen set.
         instead: by policy, what each other built-in policy would have taken.
     """

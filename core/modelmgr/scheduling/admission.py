@@ -24,15 +24,15 @@ that one as well buys another.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final
 
 from modelmgr.scheduling.copies import Copy, Device, Model
 from modelmgr.scheduling.policies import EvictionPolicy, IdleCopy
 from modelmgr.scheduling.queue import Ticket, TicketQueue
+from modelmgr.scheduling.settings import SchedulerSettings
 from modelmgr.scheduling.states import FREE, CopyState
 from modelmgr.scheduling.victims import Victims
 
-IsolationMode = Literal["exclusive", "beside"]
 # A share of the device below which its rest is no place to measure an unknown model.
 _LEAST_REST: Final = 4
 
@@ -104,19 +104,27 @@ class Admission:
         self,
         devices: Sequence[Device],
         models: dict[str, Model],
+        several: dict[str, Model],
         queue: TicketQueue,
         policy: EvictionPolicy,
         *,
-        isolation: IsolationMode,
-        cooldown_ns: int,
+        settings: SchedulerSettings,
     ) -> None:
         self._devices = devices
         self._models = models
         self._queue = queue
         self._policy = policy
-        self._isolation = isolation
-        self._cooldown_ns = cooldown_ns
-        self._victims = Victims(queue, policy, models, cooldown_ns=cooldown_ns)
+        self._isolation = settings.isolation
+        self._cooldown_ns = settings.cooldown_ns
+        self.victims = Victims(
+            devices,
+            queue,
+            policy,
+            models,
+            several,
+            cooldown_ns=settings.cooldown_ns,
+            shows_all=settings.explain,
+        )
 
     # Questions about devices -----------------------------------------------------------------
 
@@ -234,7 +242,7 @@ class Admission:
             if device.isolating is not None or self.barred(device, ticket.ticket_num):
                 continue
             more = device.ledger.activation_bytes(copy.number)
-            plan = self._victims.cover(device, ticket, more, now_ns, spare=copy)
+            plan = self.victims.cover(device, ticket, more, now_ns, spare=copy)
             if plan is not None:
                 victims, candidates, values = plan
                 return Plan(device, more, victims, candidates, values, idle=copy)
@@ -314,7 +322,7 @@ class Admission:
             return Plan(max(fitting, key=lambda device: device.ledger.room_bytes()), need)
         best: Plan | None = None
         for device in open_devices:
-            found = self._victims.cover(device, ticket, need, now_ns, more=more)
+            found = self.victims.cover(device, ticket, need, now_ns, more=more)
             if found is None:
                 continue
             victims, candidates, values = found
@@ -368,11 +376,11 @@ class Admission:
             ):
                 continue
             if any(
-                copy.state is CopyState.IDLE and self._victims.is_promised(copy, ticket)
+                copy.state is CopyState.IDLE and self.victims.is_promised(copy, ticket)
                 for copy in device.copies.values()
             ):
                 continue
-            candidates = self._victims.candidates(device, ticket, now_ns)
+            candidates = self.victims.candidates(device, ticket, now_ns)
             values = self._policy.values(candidates, now_ns)
             victims = tuple(device.copies[candidate.copy] for candidate in candidates)
             freed = sum(candidate.size_bytes for candidate in candidates)

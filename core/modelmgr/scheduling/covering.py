@@ -22,6 +22,8 @@ _NODE_LIMIT: Final = 20_000
 _FINE: Final = 1 << 40
 # Two steps: values that differ by more are told apart, however they are rounded.
 _APART: Final = 2 / _FINE
+# What is worth the same may be rounded to no more than so many times as much.
+_ROUNDED: Final = 1 + 1e-9
 
 
 def cheapest_cover(
@@ -46,17 +48,47 @@ def cheapest_cover(
     """
     if need <= 0:
         return ()
-    if sum(sizes) < need:
+    positive = [i for i in affordable(sizes, values, need) if sizes[i] > 0]
+    if not positive:
         return None
-    positive = [i for i, size in enumerate(sizes) if size > 0]
     if min([sizes[i] for i in positive]) >= need:
         # Any one suffices, and none is worth a second.
         return (lightest(positive, values, lambda i: (ties[i] if ties else (), i)),)
-    weights = _weights(values, ties)
+    weigh = _weights([values[i] for i in positive], [ties[i] for i in positive] if ties else ())
+    weights = dict(zip(positive, weigh, strict=True))
     # Cheapest bytes first, so that the first descent is the greedy set and the bound is tight.
     order = sorted(positive, key=lambda i: (weights[i] * _FINE // sizes[i], i))
     found = _search([sizes[i] for i in order], [weights[i] for i in order], need, node_limit)
     return tuple(sorted([order[place] for place in found]))
+
+
+def by_value(sizes: Sequence[int], values: Sequence[float], need: int) -> list[float]:
+    """Return the values of the least valuable items that suffice together, ascending.
+
+    Whatever the order of the items. Empty where all of them do not suffice.
+    """
+    if sum(sizes) < need:
+        return []
+    taken: list[float] = []
+    missing = need
+    for i in sorted(range(len(sizes)), key=lambda i: (values[i], -sizes[i])):
+        if missing <= 0:
+            break
+        taken.append(values[i])
+        missing -= sizes[i]
+    return taken
+
+
+def affordable(sizes: Sequence[int], values: Sequence[float], need: int) -> list[int]:
+    """Return the items that the cheapest set can have: none is worth more than a set that suffices.
+
+    Empty where all do not suffice.
+    """
+    enough = by_value(sizes, values, need)
+    if not enough:
+        return []
+    most = sum(enough) * _ROUNDED
+    return [i for i, value in enumerate(values) if value <= most]
 
 
 def without_needless(sizes: Sequence[int], chosen: Sequence[int], need: int) -> tuple[int, ...]:
@@ -91,11 +123,12 @@ def lightest(
     items: Sequence[int], values: Sequence[float], tie: Callable[[int], tuple[object, ...]]
 ) -> int:
     """Return the item that is the cheapest cover by itself; ``tie`` orders those of equal value."""
-    near = min([values[i] for i in items]) + max(values) * _APART
+    worth = [values[i] for i in items]
+    near = min(worth) + max(worth) * _APART
     places = [i for i in items if values[i] <= near]
     if len(places) == 1:
         return places[0]
-    weights = _whole_weights(values)
+    weights = dict(zip(items, _whole_weights(worth), strict=True))
     return min(places, key=lambda i: (weights[i], tie(i)))
 
 

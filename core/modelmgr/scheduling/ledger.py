@@ -52,6 +52,7 @@ class Entry:
         "reserved_bytes",
         "resident_bytes",
         "settled",
+        "shown_bytes",
     )
 
     def __init__(self, reserved_bytes: int) -> None:
@@ -69,6 +70,8 @@ class Entry:
         self.active_bytes = reserved_bytes
         self.charged = reserved_bytes
         self.evictable_bytes = 0
+        # The least that a reading shows of it, once one can.
+        self.shown_bytes = 0
 
     def charge(self, active: bool) -> int:
         """Return what the copy is charged, held or not."""
@@ -84,6 +87,7 @@ class Entry:
         self.charged = self.active_bytes if self.active else self.idle_bytes
         loaded = self.loaded_ns is not None and not self.leaving
         self.evictable_bytes = self.idle_bytes if loaded and not self.active else 0
+        self.shown_bytes = self.resident_bytes if loaded else 0
 
     def visible(self, at_ns: int) -> tuple[int, int]:
         """Return the least and the most that a reading begun at ``at_ns`` can show of the copy."""
@@ -104,6 +108,8 @@ class Ledger:
         "_booked_ns",
         "_claims",
         "_entries",
+        "_leaving",
+        "_shown",
         "_sum",
         "_unsettled",
         "claimed_bytes",
@@ -138,7 +144,10 @@ class Ledger:
         self._claims: dict[int, int] = {}
         # Loaded copies that no reading has covered yet.
         self._unsettled: dict[int, Entry] = {}
+        # Copies whose memory is on its way back, in the order in which they went.
+        self._leaving: dict[int, Entry] = {}
         self._sum = 0
+        self._shown = 0
         self._booked_ns = 0
 
     @property
@@ -266,6 +275,7 @@ class Ledger:
         self.freeing_bytes += lasting - entry.left_bytes
         entry.left_bytes = lasting
         self._unsettled.pop(number, None)
+        self._leaving[number] = entry
         self._refresh(entry)
 
     def unload_observable(self, number: int, now_ns: int) -> None:
@@ -275,20 +285,13 @@ class Ledger:
     def gone(self, number: int) -> None:
         """Drop a copy whose memory is certainly back: its process is gone."""
         self.unclaim(number)
-        entry = self._entries.pop(number, None)
-        if entry is not None:
-            self._unsettled.pop(number, None)
-            self.evictable_bytes -= entry.evictable_bytes
-            self.freeing_bytes -= entry.left_bytes
-            self._add(-entry.charged)
+        self._drop(number)
 
     def give_up_on(self, number: int, now_ns: int) -> None:
         """Book what an unloaded copy still seems to hold as foreign use, for later readings."""
-        entry = self._entries.pop(number, None)
-        if entry is not None:
-            self._add(-entry.charged)
-            self.freeing_bytes -= entry.left_bytes
-            self.foreign_bytes += entry.left_bytes
+        left_bytes = self._drop(number)
+        if left_bytes:
+            self.foreign_bytes += left_bytes
             self._booked_ns = now_ns
 
     # What readings say -----------------------------------------------------------------------
@@ -308,15 +311,21 @@ class Ledger:
         self.reading_at_ns = at_ns
         self.reading_used_bytes = used_bytes
         self.reading_failed = None
-        freed = self._see_freed(at_ns, used_bytes)
-        least = most = 0
-        for number, entry in self._entries.items():
-            if own_bytes is not None and number in own_bytes:
-                low = high = min(own_bytes[number], entry.charged)
-            else:
-                low, high = entry.visible(at_ns)
-            least += low
-            most += high
+        least = self._shown
+        for entry in self._unsettled.values():
+            least += entry.visible(at_ns)[0] - entry.shown_bytes
+        freed = self._see_freed(at_ns, used_bytes - least)
+        # A settled copy's charge is the most that it shows, as is one's that loads or leaves.
+        most = self._sum
+        for entry in self._unsettled.values():
+            most += entry.visible(at_ns)[1] - entry.charged
+        for number, own in (own_bytes or {}).items():
+            told = self._entries.get(number)
+            if told is not None:
+                low, high = told.visible(at_ns)
+                point = min(own, told.charged)
+                least += point - low
+                most += point - high
         lowest, highest = max(0, used_bytes - most), max(0, used_bytes - least)
         if at_ns < self._booked_ns:
             highest = max(highest, self.foreign_bytes)  # it knows nothing of what was booked since
@@ -348,37 +357,42 @@ class Ledger:
         self._unsettled.pop(number, None)
         self._refresh(entry)
 
-    def _see_freed(self, at_ns: int, used_bytes: int) -> list[int]:
-        leaving = [
-            (number, entry)
-            for number, entry in self._entries.items()
-            if entry.leaving and entry.freed_ns is not None and at_ns >= entry.freed_ns
-        ]
-        if not leaving:
-            return []
-        numbers = {number for number, _ in leaving}
-        others = sum(
-            entry.visible(at_ns)[0]
-            for number, entry in self._entries.items()
-            if number not in numbers
-        )
-        still_there = max(0, used_bytes - self.foreign_bytes - others)
+    def _see_freed(self, at_ns: int, beside_bytes: int) -> list[int]:
+        """Take what a reading shows beside the loaded copies for what has not come back yet."""
+        still_there = max(0, beside_bytes - self.foreign_bytes)
         freed: list[int] = []
-        for number, entry in leaving:
+        for number, entry in self._leaving.items():
+            if entry.freed_ns is None or at_ns < entry.freed_ns:
+                continue
             left = min(entry.left_bytes, still_there)
             still_there -= left
             self.freeing_bytes -= entry.left_bytes - left
             entry.left_bytes = left
             self._refresh(entry)
             if left == 0:
-                del self._entries[number]
                 freed.append(number)
+        for number in freed:
+            self._drop(number)
         return freed
 
+    def _drop(self, number: int) -> int:
+        """Take a copy's line out; return what of it was still on its way back."""
+        entry = self._entries.pop(number, None)
+        if entry is None:
+            return 0
+        self._unsettled.pop(number, None)
+        self._leaving.pop(number, None)
+        self._shown -= entry.shown_bytes
+        self.evictable_bytes -= entry.evictable_bytes
+        self.freeing_bytes -= entry.left_bytes
+        self._add(-entry.charged)
+        return entry.left_bytes
+
     def _refresh(self, entry: Entry) -> None:
-        before, evictable = entry.charged, entry.evictable_bytes
+        before, evictable, shown = entry.charged, entry.evictable_bytes, entry.shown_bytes
         entry.refresh()
         self.evictable_bytes += entry.evictable_bytes - evictable
+        self._shown += entry.shown_bytes - shown
         self._add(entry.charged - before)
 
     def _add(self, change_bytes: int) -> None:
@@ -404,6 +418,14 @@ class Ledger:
             if e.loaded_ns is not None and not e.settled and not e.leaving
         }
         assert unsettled == set(self._unsettled), f"{self.name}: who settles is not known"  # noqa: S101
+        leaving = {n for n, entry in self._entries.items() if entry.leaving}
+        assert leaving == set(self._leaving), f"{self.name}: who leaves is not known"  # noqa: S101
+        shown = sum(
+            e.resident_bytes
+            for e in self._entries.values()
+            if e.loaded_ns is not None and not e.leaving
+        )
+        assert shown == self._shown, f"{self.name}: what readings show drifted"  # noqa: S101
         assert self.claimed_bytes == sum(self._claims.values()), f"{self.name}: claims drifted"  # noqa: S101
         kept = {n: entry.charged for n, entry in self._entries.items()}
         assert charges == kept, f"{self.name}: a charge was not kept up"  # noqa: S101

@@ -25,7 +25,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from modelmgr.errors import UsageError
+from modelmgr.scheduling.copies import Copy
 from modelmgr.scheduling.covering import (
+    affordable,
+    by_value,
     cheapest_cover,
     first_that_suffice,
     lightest,
@@ -130,6 +133,18 @@ class Lru:
     def evicted(self, copy: IdleCopy, now_ns: int) -> None:
         """Nothing is remembered of the evicted."""
 
+    def floor(self, copy: Copy) -> tuple[int, float]:
+        """Return the time of last use."""
+        return 0, float(copy.last_used_ns)
+
+    def least_value(self, kind: int, floor: float, now_ns: int) -> float:  # noqa: ARG002 - protocol
+        """Return the floor: it is the value."""
+        return floor
+
+    def dearest(self, sizes: Sequence[int], values: Sequence[float], need: int) -> float:
+        """Return the latest use among the oldest that suffice."""
+        return (by_value(sizes, values, need) or [math.inf])[-1]
+
     def values(self, candidates: Sequence[IdleCopy], now_ns: int) -> list[float]:  # noqa: ARG002 - protocol
         """Return the time of last use, nanoseconds."""
         return [float(copy.last_used_ns) for copy in candidates]
@@ -173,8 +188,25 @@ class Gdsf:
             self._frequency.pop(copy.tag, None)
 
     def _value(self, copy: IdleCopy) -> float:
-        frequency = self._frequency.get(copy.tag, 1)
-        return self._base.get(copy.copy, 0.0) + frequency * copy.reload_ns / max(1, copy.size_bytes)
+        return self._worth(copy.copy, copy.tag, copy.reload_ns, copy.size_bytes)
+
+    def _worth(self, copy: int, tag: str, reload_ns: int, size_bytes: int) -> float:
+        frequency = self._frequency.get(tag, 1)
+        return self._base.get(copy, 0.0) + frequency * reload_ns / max(1, size_bytes)
+
+    def floor(self, copy: Copy) -> tuple[int, float]:
+        """Return the value that it has at its largest: before its load is seen to have settled."""
+        costs = copy.model.costs
+        size_bytes = max(copy.reserved_bytes, 0 if costs is None else costs.resident_bytes)
+        return 0, self._worth(copy.number, copy.tag, copy.model.reload_ns, size_bytes)
+
+    def least_value(self, kind: int, floor: float, now_ns: int) -> float:  # noqa: ARG002 - protocol
+        """Return the floor: it is the value, or was."""
+        return floor
+
+    def dearest(self, sizes: Sequence[int], values: Sequence[float], need: int) -> float:
+        """Return the most valuable of the least valuable that suffice."""
+        return (by_value(sizes, values, need) or [math.inf])[-1]
 
     def values(self, candidates: Sequence[IdleCopy], now_ns: int) -> list[float]:  # noqa: ARG002 - protocol
         """Return L + frequency · reload time / size."""
@@ -267,6 +299,31 @@ class QueueValue:
         """Take how long it stood idle into the average; its model's rate outlives it."""
         self._idle_ns += self._NEW_SHARE * (now_ns - copy.last_used_ns - self._idle_ns)
 
+    def floor(self, copy: Copy) -> tuple[int, float]:
+        """Return a quarter of an octave of reload times, and in it the logarithm of time and rate.
+
+        As the rates of all fall alike, this stays in order while they are not requested.
+        """
+        reload_ns = max(1, copy.model.reload_ns)
+        mantissa, octave = math.frexp(reload_ns)
+        rate = self._rate.get(copy.tag)
+        floor = -math.inf
+        if rate is not None:
+            floor = math.log(reload_ns * rate.weight) + rate.at_ns / self._DECAY_NS
+        return 4 * octave + int(8 * mantissa) - 4, floor
+
+    def least_value(self, kind: int, floor: float, now_ns: int) -> float:
+        """Return the value with the class's shortest reload time, where fewer are sure to come."""
+        shortest_ns = math.ldexp((4 + kind % 4) / 8, kind // 4)
+        falls = math.exp(floor - now_ns / self._DECAY_NS) / self._DECAY_NS
+        expected_ns = falls * self._HORIZON_SHARE * self._idle_ns
+        return -shortest_ns * math.expm1(-expected_ns / shortest_ns)
+
+    def dearest(self, sizes: Sequence[int], values: Sequence[float], need: int) -> float:
+        """Return what the least valuable that suffice are worth together."""
+        taken = by_value(sizes, values, need)
+        return sum(taken) if taken else math.inf
+
     def _chance(self, tag: str, rank: int, now_ns: int) -> float:
         """Return the chance of so many requests for a model within the horizon."""
         rate = self._rate.get(tag)
@@ -327,12 +384,14 @@ class QueueValue:
         self, candidates: Sequence[IdleCopy], values: Sequence[float], need_bytes: int
     ) -> tuple[int, ...] | None:
         """Take the exact cheapest covering set."""
-        if len(candidates) > 0 and min([copy.size_bytes for copy in candidates]) >= need_bytes > 0:
+        sizes = [copy.size_bytes for copy in candidates]
+        cheap = affordable(sizes, values, need_bytes)
+        if cheap and min([sizes[i] for i in cheap]) >= need_bytes > 0:
             # Any one suffices, and none is worth a second.
-            return (lightest(range(len(values)), values, lambda i: _tie(candidates[i])),)
-        order = sorted(range(len(candidates)), key=lambda i: _tie(candidates[i]))
+            return (lightest(cheap, values, lambda i: _tie(candidates[i])),)
+        order = sorted(cheap, key=lambda i: _tie(candidates[i]))
         cover = cheapest_cover(
-            [candidates[i].size_bytes for i in order],
+            [sizes[i] for i in order],
             [values[i] for i in order],
             need_bytes,
             ties=[(not candidates[i].surplus, not candidates[i].cold) for i in order],

@@ -96,13 +96,15 @@ class Scheduler:
         self._queue_values = [p for p in told if isinstance(p, QueueValue)]
         self._on_request = [p.requested for p in told if not isinstance(p, _TOLD_OTHERWISE)]
         self._on_use = [p.used for p in told if not isinstance(p, _DEAF_TO_USE)]
+        # The models with more than one copy.
+        self._several: dict[str, Model] = {}
         self._admission = Admission(
             self.devices,
             self.models,
+            self._several,
             self.queue,
             self._policy,
-            isolation=self.settings.isolation,
-            cooldown_ns=self.settings.cooldown_ns,
+            settings=self.settings,
         )
         self.committed_tickets: dict[int, Ticket] = {}
         # Those of them whose room is not there yet.
@@ -134,6 +136,7 @@ class Scheduler:
         model = self.model(tag)
         model.costs = costs
         model.changes += 1
+        self._admission.victims.forget_floors()
         for copy in model.copies.values():
             if copy.state in LOADED:
                 ledger = self.devices[copy.device].ledger
@@ -651,6 +654,8 @@ class Scheduler:
             copy = Copy(self._last_copy, self.model(ticket.tag), device.index, plan.need_bytes)
             self.copies[copy.number] = copy
             copy.model.copies[copy.number] = copy
+            if len(copy.model.copies) > 1:
+                self._several[copy.tag] = copy.model
             device.copies[copy.number] = copy
             if plan.isolated:
                 copy.isolated = True
@@ -914,6 +919,11 @@ class Scheduler:
         del self.copies[copy.number]
         del copy.model.copies[copy.number]
         del device.copies[copy.number]
+        if len(copy.model.copies) == 1:
+            del self._several[copy.tag]
+            costs = copy.model.costs
+            if costs is None or costs.load_ns is None:
+                self._admission.victims.forget_floors()  # its last load may have been faster
 
     def _reject(self, ticket: Ticket, refusal: Refusal, message: str) -> None:
         self._actions.append(
@@ -979,6 +989,8 @@ class Scheduler:
         for device in self.devices:
             leaving = sum(copy.state is CopyState.UNLOADING for copy in device.copies.values())
             assert leaving == device.leaving, f"{device.name}: who leaves was miscounted"  # noqa: S101
+        several = {tag for tag, model in self.models.items() if len(model.copies) > 1}
+        assert set(self._several) == several, "who has more than one copy is not known"  # noqa: S101
         for model in self.models.values():
             coming = sum(copy.state in COMING for copy in model.copies.values())
             assert coming == model.coming, f"{model.tag!r}: who comes was miscounted"  # noqa: S101

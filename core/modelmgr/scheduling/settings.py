@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from modelmgr.errors import UsageError
-from modelmgr.scheduling.admission import IsolationMode
 from modelmgr.scheduling.policies import EvictionPolicy
+
+IsolationMode = Literal["exclusive", "beside"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,16 +4,20 @@ What a policy may choose from is decided here, so that no policy can break a pro
 copies that nobody is about to get and whose model is not pinned; for a request that wants one
 *more* copy of its model, only what is above its floor and has cooled down. For a policy that
 raises, or whose answer is no set of candidates that suffices, ``lru`` answers.
+
+On a device with many copies, a policy that knows floors of their values (``nearest``) is shown only
+those that its choice can be among: it takes the same ones as if it had been shown all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from modelmgr.scheduling.copies import Copy, Device, Model
 from modelmgr.scheduling.lookahead import Ahead, Waiting
-from modelmgr.scheduling.policies import EvictionPolicy, IdleCopy, Lru
+from modelmgr.scheduling.nearest import Nearest
+from modelmgr.scheduling.policies import EvictionPolicy, Gdsf, IdleCopy, Lru, QueueValue
 from modelmgr.scheduling.queue import Ticket, TicketQueue
 from modelmgr.scheduling.states import CopyState
 
@@ -28,6 +32,9 @@ _new_idle: Final[Callable[[type[IdleCopy], tuple[object, ...]], IdleCopy]] = get
 _IDLE: Final = CopyState.IDLE
 # How many waiting tickets a policy is shown.
 _IN_SIGHT: Final = 16
+# Up to so many copies of a device are all looked at; else so many at first.
+_FEW: Final = 32
+_AT_FIRST: Final = 8
 _LEAVING: Final = (CopyState.DRAINING, CopyState.UNLOADING)
 _UNCOUNTED: Final = (
     CopyState.RESERVED,
@@ -38,39 +45,65 @@ _UNCOUNTED: Final = (
 
 
 class Victims:
-    """Answers who could go; reads the scheduler's state and never writes it."""
+    """Answers who could go; reads the scheduler's state and never writes it.
+
+    Args:
+        devices: whose copies.
+        queue: who waits.
+        policy: who chooses.
+        models: what is known of models.
+        several: those of them with more than one copy.
+        cooldown_ns: how long after its last use a copy is warm.
+        shows_all: show the policy every copy, however many there are.
+    """
 
     def __init__(
         self,
+        devices: Sequence[Device],
         queue: TicketQueue,
         policy: EvictionPolicy,
         models: Mapping[str, Model],
+        several: Mapping[str, Model],
         *,
         cooldown_ns: int,
+        shows_all: bool,
     ) -> None:
         self._queue = queue
         self._policy = policy
         self._models = models
         self._fallback = Lru()
         self._cooldown_ns = cooldown_ns
+        self._nearest: list[Nearest] = []
+        # A policy of the user's that was derived from one of these may see things differently.
+        if type(policy) in {Lru, Gdsf, QueueValue} and not shows_all:
+            assert isinstance(policy, (Lru, Gdsf, QueueValue))  # noqa: S101 - for the type checkers
+            self._nearest = [Nearest(device, policy, several) for device in devices]
+
+    def forget_floors(self) -> None:
+        """Note that what models cost has changed."""
+        for nearest in self._nearest:
+            nearest.forget()
 
     def candidates(self, device: Device, ticket: Ticket, now_ns: int) -> list[IdleCopy]:
         """Return the idle copies that may go for a ticket, as the policy sees them."""
-        return self._shown(device, self._free_to_go(device, ticket, now_ns), None)
+        free = self._free_to_go(device, device.copies.values(), ticket, now_ns)
+        return self._shown(device, free, None)
 
     def _free_to_go(
         self,
         device: Device,
+        copies: Iterable[Copy],
         ticket: Ticket,
         now_ns: int,
         *,
         more: bool = False,
         spare: Copy | None = None,
     ) -> list[_Free]:
-        """Return the idle copies that may go.
+        """Return those of a device's copies that are idle and may go.
 
         Args:
             device: whose copies.
+            copies: which of them.
             ticket: whom the room is for.
             now_ns: the present.
             more: the room is for one more copy of a model that has some: floors hold.
@@ -80,7 +113,7 @@ class Victims:
         min_cold_ns = now_ns - self._cooldown_ns
         waiting = len(self._queue) > 0
         charge_of = device.ledger.charge_of
-        for copy in device.copies.values():
+        for copy in copies:
             if copy.state is not _IDLE or copy.ticket is not None or copy is spare:
                 continue
             cold = copy.last_used_ns <= min_cold_ns
@@ -150,22 +183,55 @@ class Victims:
         What is already on its way back counts as room, what plans under way have claimed does not.
         """
         missing = need_bytes - device.ledger.expected_room_bytes()
+        if missing <= 0:
+            return (), (), ()
         if missing > device.ledger.evictable_bytes:
             return None
-        free = self._free_to_go(device, ticket, now_ns, more=more, spare=spare)
-        if sum([entry[1] for entry in free]) < missing:
-            return None
-        ahead = None
-        if missing > 0 and not more and len(self._queue) > 1:
-            ahead = self._ahead(device, ticket, need_bytes, missing, free)
-        candidates = self._shown(device, free, ahead)
-        values, chosen = self._asked(self._policy, candidates, missing, now_ns)
+        alone = len(self._queue) <= 1
+        known: Sequence[float] | None = None
+        if alone and not more and self._nearest and len(device.copies) > _FEW:
+            candidates, known = self._near(device, ticket, missing, now_ns, spare)
+        else:
+            copies = device.copies.values()
+            free = self._free_to_go(device, copies, ticket, now_ns, more=more, spare=spare)
+            if sum([entry[1] for entry in free]) < missing:
+                return None
+            ahead = None
+            if not alone and not more:
+                ahead = self._ahead(device, ticket, need_bytes, missing, free)
+            candidates = self._shown(device, free, ahead)
+        values, chosen = self._asked(self._policy, candidates, missing, now_ns, known)
         if chosen is None:
             values, chosen = self._asked(self._fallback, candidates, missing, now_ns)
         if values is None or chosen is None:
             return None
         victims = tuple(device.copies[candidates[i].copy] for i in chosen)
         return victims, tuple(candidates), tuple(values)
+
+    def _near(
+        self, device: Device, ticket: Ticket, missing: int, now_ns: int, spare: Copy | None
+    ) -> tuple[list[IdleCopy], list[float]]:
+        """Return idle copies among which is all that the policy would take, with their values."""
+        nearest, policy = self._nearest[device.index], self._policy
+        assert isinstance(policy, (Lru, Gdsf, QueueValue))  # noqa: S101 - for the type checkers
+        found: list[IdleCopy] = []
+        values: list[float] = []
+        copies = nearest.begin(now_ns)
+        count = _AT_FIRST
+        while True:
+            free = self._free_to_go(device, copies, ticket, now_ns, spare=spare)
+            shown = self._shown(device, free, None)
+            found += shown
+            values += policy.values(shown, now_ns)
+            sizes = [copy.size_bytes for copy in found]
+            if policy.dearest(sizes, values, missing) < nearest.least_left():
+                break
+            copies = nearest.take(count)
+            if not copies:
+                break
+            count *= 2
+        nearest.end()
+        return found, values
 
     def _ahead(
         self,
@@ -211,12 +277,16 @@ class Victims:
 
     @staticmethod
     def _asked(
-        policy: EvictionPolicy, candidates: Sequence[IdleCopy], missing: int, now_ns: int
+        policy: EvictionPolicy,
+        candidates: Sequence[IdleCopy],
+        missing: int,
+        now_ns: int,
+        known: Sequence[float] | None = None,
     ) -> tuple[Sequence[float] | None, Sequence[int] | None]:
         """Return a policy's values and choice, None where it fails or its answer is none."""
         try:
-            values = policy.values(candidates, now_ns)
-            chosen = policy.choose(candidates, values, missing) if missing > 0 else ()
+            values = policy.values(candidates, now_ns) if known is None else known
+            chosen = policy.choose(candidates, values, missing)
             count = len(candidates)
             if chosen is None or len(values) != count or len(set(chosen)) != len(chosen):
                 return None, None

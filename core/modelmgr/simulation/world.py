@@ -499,11 +499,13 @@ class World:
             self.absorb(self.scheduler.reading_failed(device.index, now_ns, device.failing), now_ns)
             return
         self._stale[device.index] = False
-        own_bytes = {
-            copy.number: copy.taken_bytes + (copy.model.extra_bytes if copy.running else 0)
-            for copy in self.copies.values()
-            if copy.device is device and copy.loaded and not copy.dead
-        }
+        own_bytes: dict[int, int] | None = None
+        if self._shows_others(device):
+            own_bytes = {
+                copy.number: copy.taken_bytes + (copy.model.extra_bytes if copy.running else 0)
+                for copy in self.copies.values()
+                if copy.device is device and copy.loaded and not copy.dead
+            }
         self.absorb(
             self.scheduler.memory_reading(
                 device.index,
@@ -533,12 +535,15 @@ class World:
         self.unquiet = True
 
     def _matters(self, device: VirtualDevice) -> bool:
-        if self._stale[device.index] or device.failing is not None or device.wrong_bytes:
+        if self._stale[device.index] or device.failing is not None:
             return True
         ledger = self.scheduler.devices[device.index].ledger
-        if ledger.foreign_bytes or ledger.reading_failed is not None:
-            return True
-        return device.untrusted > 0
+        return ledger.reading_failed is not None or self._shows_others(device)
+
+    def _shows_others(self, device: VirtualDevice) -> bool:
+        """Say whether a reading can show more than is charged: only then who holds what matters."""
+        ledger = self.scheduler.devices[device.index].ledger
+        return device.untrusted > 0 or device.wrong_bytes != 0 or ledger.foreign_bytes > 0
 
     def _update_quiet(self) -> None:
         self.unquiet = self._read_always or any(map(self._matters, self.devices))

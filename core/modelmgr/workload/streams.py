@@ -16,7 +16,7 @@ import numpy as np
 
 from modelmgr.workload.exact_math import FloatArray, log
 
-_FIRST_BLOCK = 16
+_FIRST_BLOCK = 64
 _LARGEST_BLOCK = 1024
 
 
