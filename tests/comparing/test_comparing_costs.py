@@ -113,6 +113,9 @@ def worse(found: Comparison) -> set[tuple[str | None, str]]:
     return {(each.model, each.figure) for each in found.figures if each.failed}
 
 
+_SCALES = st.floats(0.6, 1.6)
+
+
 def test_two_measurements_of_the_same_models_are_the_same() -> None:
     old = database(a=cost(1), b=cost(2), c=cost(3))
     new = database(a=cost(4), b=cost(5), c=cost(6))
@@ -319,6 +322,34 @@ def test_a_quiet_model_that_is_slower_is_worse_beside_noisy_ones() -> None:
     assert worse(found) == {("quiet", "load_ns")}
 
 
+def test_values_that_all_lie_within_the_limit_are_the_same_however_few_they_are() -> None:
+    """Three pages more or less of a small model: the gate could say nothing, and ended with 4."""
+
+    def small(*samples_kib: int) -> CostDatabase:
+        samples = tuple(each * 1024 for each in samples_kib)
+        peak = MeasuredBytes(value=sorted(samples)[1], evidence="exact", samples=samples)
+        return database(a=ModelCost(initial_estimate_bytes=1, peak_bytes=peak))
+
+    old, new = small(992, 1004, 832), small(940, 928, 940)
+    for keep_same in (False, True):
+        found = compare_costs(old, new, gate("peak_bytes:5%+256KiB"), keep_same=keep_same)
+        assert (found.ending, found.counts["cannot-say"]) == ("fine", 0)
+
+
+@given(_SCALES, _SCALES, _SCALES, st.integers(0, 5))
+@settings(deadline=None, max_examples=40)
+def test_listing_what_is_the_same_changes_no_verdict(
+    memory: float, activation: float, time: float, seed: int
+) -> None:
+    """An export lists it: compare ended with 4 beside one, and with 0 without."""
+    old = database(a=cost(seed), b=cost(seed + 1))
+    new = database(a=cost(7, memory=memory, activation=activation, time=time), b=cost(8))
+
+    short, long = (compare_costs(old, new, keep_same=each) for each in (False, True))
+    assert (short.ending, short.counts) == (long.ending, long.counts)
+    assert short.figures == tuple(each for each in long.figures if each.verdict != "same")
+
+
 @given(DATABASES)
 @settings(deadline=None, max_examples=30)
 def test_a_database_compared_with_itself_never_fails(costs: CostDatabase) -> None:
@@ -331,9 +362,6 @@ def test_a_database_compared_with_itself_never_fails(costs: CostDatabase) -> Non
         assert found.ending in {"fine", "nothing-in-common"}
         assert set(worse(found)) == set()
         assert found.counts["same"] == sum(found.counts.values())
-
-
-_SCALES = st.floats(0.6, 1.6)
 
 
 @given(_SCALES, _SCALES, _SCALES, st.integers(0, 5))

@@ -70,7 +70,7 @@ def compare_costs(
     mismatches = machine_mismatches(old.machine, new.machine)
     # What is plainly the same is still not comparable where its machine is another.
     is_comparable = allow_mismatch or all(each.touches == "none" for each in mismatches)
-    found = CostPairs(judge_all=keep_same or not is_comparable)
+    found = CostPairs(keep_same=keep_same or not is_comparable)
     both = [tag for tag in new.models if tag in old.models]
     measured = [
         tag for tag in both if _is_measured(old.models[tag]) and _is_measured(new.models[tag])

@@ -75,7 +75,7 @@ class CostPairs:
     """What pairing up found.
 
     Attributes:
-        judge_all: figures that are plainly the same too.
+        keep_same: pair up figures that are plainly the same too.
         pairs: figures that have to be judged.
         known_once: figures that became null or known.
         same: figures that need no judging, gated and not.
@@ -83,7 +83,7 @@ class CostPairs:
         moves: for each model the new value over the old one, of each of its times.
     """
 
-    judge_all: bool
+    keep_same: bool
     pairs: list[Pair] = field(default_factory=list[Pair])
     known_once: list[KnownOnce] = field(default_factory=list[KnownOnce])
     same: int = 0
@@ -100,8 +100,9 @@ class CostPairs:
             plan = self._plans[id(rules)] = _plan(rules)
         for name, read, lines in plan.places:
             before, after = read(old), read(new)
-            if not self._is_settled(lines, before, after):
-                self._pair_up(tag, name, lines, before, after)
+            settled = self._is_settled(lines, before, after)
+            if not settled or self.keep_same:
+                self._pair_up(tag, name, lines, before, after, settled=settled)
         for old_shape, new_shape in _shapes(old.shapes, new.shapes):
             self._add_shape(tag, plan, old_shape, new_shape)
         if self._moves:
@@ -115,14 +116,27 @@ class CostPairs:
                 _lines(figure, plan.rules, name) for figure in (_ACTIVATION, _LATENCY)
             )
         # Nearly always they are settled, and need no name.
-        if not self._is_settled(activation, old.activation_bytes, new.activation_bytes):
+        before, after = old.activation_bytes, new.activation_bytes
+        settled = self._is_settled(activation, before, after)
+        if not settled or self.keep_same:
             name = f"shapes[{shape_name(new.dims or old.dims)}].activation_bytes"
-            self._pair_up(tag, name, activation, old.activation_bytes, new.activation_bytes)
-        if not self._is_settled(latency, old.latency_ns, new.latency_ns):
+            self._pair_up(tag, name, activation, before, after, settled=settled)
+        earlier, later = old.latency_ns, new.latency_ns
+        settled = self._is_settled(latency, earlier, later)
+        if not settled or self.keep_same:
             name = f"shapes[{shape_name(new.dims or old.dims)}].latency_ns"
-            self._pair_up(tag, name, latency, old.latency_ns, new.latency_ns)
+            self._pair_up(tag, name, latency, earlier, later, settled=settled)
 
-    def _pair_up(self, tag: str, figure: str, wanted: _Lines, old: Measured, new: Measured) -> None:
+    def _pair_up(
+        self,
+        tag: str,
+        figure: str,
+        wanted: _Lines,
+        old: Measured,
+        new: Measured,
+        *,
+        settled: bool,
+    ) -> None:
         for line in wanted.lines:
             name = f"{figure}{line.suffix}"
             before, after = _value(old, line.suffix), _value(new, line.suffix)
@@ -142,6 +156,7 @@ class CostPairs:
                         statistic=line.suffix.removeprefix(".") or "median",
                         old_interval=_said_interval(old),
                         new_interval=_said_interval(new),
+                        settled=settled,
                     )
                 )
             elif before is not None or after is not None:
@@ -178,15 +193,14 @@ class CostPairs:
             low_old, high_old, low_new, high_new = old, old, new, new
         else:
             return False
-        if self.judge_all:
-            return False
         if old != new:
             rise, fall = high_new - low_old, high_old - low_new
             for _, _, _, share, amount in wanted.lines:
                 if rise > low_old * share + amount or fall > low_new * share + amount:
                     return False
-        self.same += len(wanted.lines)
-        self.gated_same += wanted.gated
+        if not self.keep_same:
+            self.same += len(wanted.lines)
+            self.gated_same += wanted.gated
         return True
 
 

@@ -2,7 +2,8 @@
 
 Exact figures are compared as they are. A noisy one is worse only where the whole interval of its
 change lies beyond the limit and a rank test agrees; where the interval reaches beyond the limit and
-begins within it, nobody can say. Better is what would be worse with the sides swapped.
+begins within it, nobody can say. Better is what would be worse with the sides swapped. Where all
+values of both sides lie within the limits of each other, it is the same, however few they are.
 
 Measured times have one noise more, which no sample of theirs shows: a machine that is slower for
 the whole time. Where the times of nearly all models move together, a figure is worse only if it
@@ -119,10 +120,12 @@ def _judge_noisy(pairs: Sequence[Pair], common: float | None) -> list[FigureComp
     for pair, (old, new) in zip(pairs, moments, strict=True):
         shift = None
         if pair.statistic == "median":
-            shift = relative_shift(old, new, least_noise=noise[pair.known.name])
+            shift = relative_shift(old, new, least_noise=noise.get(pair.known.name, 0.0))
         span = _span(pair, shift)
         if span is None:
             judged.append(_without_noise(pair))
+        elif pair.settled:
+            judged.append(_compared(pair, "same", span.interval, None))
         else:
             verdict, reason = _noisy_verdict(pair, span, common)
             judged.append(_compared(pair, verdict, span.interval, reason))
@@ -135,7 +138,8 @@ def _typical_noises(
     """Return the typical noise of each figure over all models: three values may agree by chance."""
     by_figure: dict[str, list[Moments | None]] = {}
     for pair, both in zip(pairs, moments, strict=True):
-        by_figure.setdefault(pair.known.name, []).extend(both)
+        if not pair.settled:  # or the verdicts would depend on whether those are listed
+            by_figure.setdefault(pair.known.name, []).extend(both)
     return {name: typical_noise(each) for name, each in by_figure.items()}
 
 

@@ -35,6 +35,7 @@ class Pair:
         statistic: what the value is of its samples: ``median``, ``mean``, ``p95``, ...
         old_interval: what the file itself says the old value lies between, where it has no samples.
         new_interval: the same of the new value.
+        settled: all values of both sides lie well within the limit of each other.
     """
 
     known: Known
@@ -51,6 +52,7 @@ class Pair:
     statistic: str = "median"
     old_interval: tuple[int, int] | None = None
     new_interval: tuple[int, int] | None = None
+    settled: bool = False
 
     @property
     def change(self) -> float | None:
