@@ -73,8 +73,9 @@ fmt: $(STAMP)  ## Format the code and fix what can be fixed
 
 # A model that cannot be measured fails in the comparison, beside all else that got worse; so does a
 # baseline that is missing. What cannot be told from noise (4) and what another machine measured (5)
-# is said, and is no regression, unless all the baseline's models are gone. One thread: how much a library takes, and for how long its threads
-# wait for each other, is then the same on any number of cores.
+# is said, and is no regression, unless all the baseline's models are gone. One thread: how much a
+# library takes, and for how long its threads wait for each other, is then the same on any number of
+# cores.
 CI_OUT ?= build/ci-benchmark
 GATE    = $(BIN)/modelmgr compare --thresholds results/ci/thresholds.yaml --export markdown
 ci-benchmark: $(STAMP)  ## Simulate, measure, compare with results/ci: fails on a regression

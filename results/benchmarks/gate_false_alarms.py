@@ -30,7 +30,7 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from results.benchmarks.gate_regressions import RAW, TREE, Job, say
+from results.benchmarks.gate_regressions import FAILED, RAW, TREE, UNDECIDED, Job, say
 
 from modelmgr import __version__
 from modelmgr.records.atomic_files import write_atomically
@@ -93,6 +93,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     failed: bool
     could_not_say: bool
     failing: list[str]
+    undecided: list[str] = []
     took_s: float
 
 
@@ -123,7 +124,8 @@ def run_once(job: Job, number: int) -> Run:
         load_average=round(load, 1),
         failed=finished.status != 0,
         could_not_say="Too noisy to say." in finished.text,
-        failing=job.failing_lines(),
+        failing=job.lines_marked(FAILED),
+        undecided=job.lines_marked(UNDECIDED),
         took_s=round(finished.took_s, 1),
     )
 
@@ -160,9 +162,10 @@ def main() -> int:
         found = report([*found.each, run])
         text = msgspec.json.format(msgspec.json.encode(found), indent=2)
         write_atomically(asked.out, text + b"\n")
-        said = "FALSE ALARM" if run.failed else "passes"
-        say(f"run {run.run} in {run.took_s} s: {said} {run.failing or ''}")
-    say(f"{found.false_alarms} false alarms in {found.runs} runs")
+        said = "FALSE ALARM" if run.failed else "cannot say" if run.could_not_say else "passes"
+        told = "; ".join([*run.failing, *run.undecided])
+        say(f"run {run.run} in {run.took_s} s: {said} {told}")
+    say(f"{found.runs} runs: {found.false_alarms} failed, {found.could_not_say} could not say")
     return 1 if found.false_alarms else 0
 
 
