@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from modelmgr.errors import UsageError
-from modelmgr.records.atomic_files import write_atomically
+from modelmgr.records.atomic_files import check_writable, write_atomically
 from support.other_users import another_owner, without_privileges
 
 
@@ -170,9 +170,27 @@ def test_a_folder_without_permission_is_named() -> None:
             pytest.raises(UsageError, match="Permission denied; choose a folder"),
         ):
             write_atomically(path, b"new")
+        with without_privileges(), pytest.raises(UsageError, match="Permission denied; choose"):
+            check_writable(path)
         folder.chmod(0o755)
         assert path.read_bytes() == b"old"
         assert os.listdir(folder) == ["costs.json"]  # noqa: PTH208 - hidden files count
+
+
+def test_whether_a_file_could_be_written_is_known_without_writing_it(tmp_path: Path) -> None:
+    path = tmp_path / "costs.json"
+    check_writable(path)
+    assert os.listdir(tmp_path) == []  # noqa: PTH208 - hidden files count
+    path.write_bytes(b"old")
+    check_writable(path)
+    assert path.read_bytes() == b"old"
+    for wrong, said in (
+        (tmp_path, "is a folder"),
+        (tmp_path / "no" / "costs.json", "mkdir -p"),
+        (Path("/proc/costs.json"), "cannot write /proc/costs.json"),  # not even by root
+    ):
+        with pytest.raises(UsageError, match=said):
+            check_writable(wrong)
 
 
 def test_what_a_killed_writer_left_is_removed_by_the_next_and_nothing_else(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from modelmgr.comparing.thresholds import Thresholds, read_thresholds
 from modelmgr.errors import UsageError
 from modelmgr.integrations.pytest_verdicts import growth
 from modelmgr.measuring.database import combine, read_existing
+from modelmgr.records.atomic_files import check_writable
 from modelmgr.records.codec import load_costs, save_costs
 from modelmgr.records.costs import CostDatabase, MachineInfo, ModelCost
 
@@ -83,7 +84,7 @@ class Baseline:
             allow_mismatch: compare with figures of another machine or version all the same.
 
         Raises:
-            UsageError: there is none, or it is no cost database.
+            UsageError: there is none, it is no cost database, or it could not be written.
         """
         self.path = path
         self.name = name
@@ -97,8 +98,8 @@ class Baseline:
             raise UsageError(
                 f"there is no {path}: correct the path, or write it with --modelmgr-update-baseline"
             )
-        elif not path.parent.is_dir():
-            raise UsageError(f"the folder {path.parent} does not exist: create it, or name another")
+        if is_renewed:
+            check_writable(path)
 
     def find(self, tag: str) -> ModelCost | None:
         """Return what a model cost, None where the baseline does not have it or could not tell."""

@@ -31,14 +31,10 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         UsageError: the folder does not exist or may not be written, the disk is full. The old file
             is as it was and no temporary file is left.
     """
-    name = os.fspath(path)
-    if not name or "\0" in name:
-        raise UsageError(f"{name!r} is no file name; name the file to write")
+    name = _checked_name(path)
     try:
         target = Path(name).resolve()
-        status = _status(target)
-        if status is not None and stat.S_ISDIR(status.st_mode):
-            raise UsageError(f"{name} is a folder; name a file in it")
+        status = _status(target, name)
         if status is not None and not stat.S_ISREG(status.st_mode):
             target.write_bytes(content)
         else:
@@ -47,20 +43,45 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         raise _unwritable(name, content, error) from error
 
 
-def _status(target: Path) -> os.stat_result | None:
+def check_writable(path: str | Path) -> None:
+    """Refuse a file that could not be written, before anything is done for it.
+
+    Raises:
+        UsageError: as ``write_atomically``. The file is as it was.
+    """
+    name = _checked_name(path)
     try:
-        return target.stat()
+        target = Path(name).resolve()
+        status = _status(target, name)
+        if status is None or stat.S_ISREG(status.st_mode):
+            # What a folder permits says too little: root may write everywhere, but not to a
+            # read-only disk.
+            temporary, descriptor = _make_temporary(target)
+            os.close(descriptor)
+            temporary.unlink()
+    except OSError as error:
+        raise _unwritable(name, b"", error) from error
+
+
+def _checked_name(path: str | Path) -> str:
+    name = os.fspath(path)
+    if not name or "\0" in name:
+        raise UsageError(f"{name!r} is no file name; name the file to write")
+    return name
+
+
+def _status(target: Path, name: str) -> os.stat_result | None:
+    try:
+        status = target.stat()
     except FileNotFoundError:
         return None
+    if stat.S_ISDIR(status.st_mode):
+        raise UsageError(f"{name} is a folder; name a file in it")
+    return status
 
 
 def _replace(target: Path, content: bytes, old: os.stat_result | None) -> None:
-    # Cut, so that the longest legal name still leaves room for the suffix.
-    stem = os.fsdecode(os.fsencode(target.name)[:200])
-    _remove_left_behind(target.parent, stem)
-    temporary = target.with_name(f".{stem}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
-    # The kernel applies the umask; mkstemp would make every result private to its writer.
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    temporary, descriptor = _make_temporary(target)
     try:
         with os.fdopen(descriptor, "wb") as file:
             if old is not None:
@@ -73,6 +94,17 @@ def _replace(target: Path, content: bytes, old: os.stat_result | None) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _flush_folder(target.parent)
+
+
+def _make_temporary(target: Path) -> tuple[Path, int]:
+    """Make an empty file beside the target; return its path and its descriptor."""
+    # Cut, so that the longest legal name still leaves room for the suffix.
+    stem = os.fsdecode(os.fsencode(target.name)[:200])
+    _remove_left_behind(target.parent, stem)
+    temporary = target.with_name(f".{stem}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    # The kernel applies the umask; mkstemp would make every result private to its writer.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    return temporary, os.open(temporary, flags, 0o666)
 
 
 def _remove_left_behind(folder: Path, stem: str) -> None:
@@ -114,7 +146,7 @@ def _flush_folder(folder: Path) -> None:
 
 def _unwritable(name: str, content: bytes, error: OSError) -> UsageError:
     folder = Path(name).parent
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) and not folder.exists():
         return UsageError(
             f"cannot write {name}: the folder {str(folder)!r} does not exist; make it with "
             f"'mkdir -p {folder}'"
