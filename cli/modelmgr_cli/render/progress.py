@@ -110,20 +110,15 @@ class Progress:
         on, the current one is judged by its own steps and not by the others.
         """
         spent_ns = self._now_ns() - self.model_started_ns if self.tag else 0
-        seen_ns: list[float] = [*self.durations_ns]
-        current_ns = self._current_ns(spent_ns)
-        if current_ns is not None:
-            seen_ns.append(current_ns)
-        if not seen_ns or not self.tags:
+        own_ns = self._own_ns(spent_ns)
+        seen_ns = [*self.durations_ns, *([] if own_ns is None else [own_ns])]
+        if not seen_ns or self.models_left is None:
             return None
         mean_ns = sum(seen_ns) / len(seen_ns)
-        after = len(self.tags) - len(self.durations_ns) - bool(self.tag)
-        if not self.tag:
-            return round(mean_ns * after)
-        own_ns = mean_ns if current_ns is None else current_ns
-        return round(max(0.0, own_ns - spent_ns) + mean_ns * after)
+        current_ns = mean_ns if own_ns is None else own_ns
+        return round(max(0.0, current_ns - spent_ns) + mean_ns * (self.models_left - 1))
 
-    def _current_ns(self, spent_ns: int) -> float | None:
+    def _own_ns(self, spent_ns: int) -> float | None:
         """Return what the current model will have taken by its own steps, from its half on."""
         done = self.step_number - 1
         if self.tag is None or not self.steps or 2 * done < self.steps:
