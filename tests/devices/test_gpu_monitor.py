@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import mmap
+import re
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -231,3 +233,23 @@ def test_numbers_that_make_no_sense_are_refused(value: float) -> None:
         GPUMonitor(peak_window_seconds=value, reader=reader)
     with pytest.raises(UsageError, match="fallback_memory_mb"):
         GPUMonitor(value, reader=reader)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("fallback_memory_mb", "16000"),
+        ("fallback_memory_mb", 10**400),
+        ("poll_interval", "0.5"),
+        ("poll_interval", 1e300),
+        ("peak_window_seconds", 1e300),
+        ("peak_window_seconds", True),
+        ("device", "cuda:0"),
+        ("device", 0.0),
+    ],
+)
+def test_an_argument_that_is_none_is_refused_by_its_name(name: str, value: object) -> None:
+    """Some were a TypeError or an OverflowError, and an interval of 1e300 s was taken."""
+    arguments: dict[str, Any] = {name: value}
+    with pytest.raises(UsageError, match=rf"^{name} must be .*, not {re.escape(repr(value))}$"):
+        GPUMonitor(**arguments)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
 
+from modelmgr.errors import UsageError
 from modelmgr.estimation.cost_estimate import CostEstimate
 from modelmgr.estimation.estimator import ResourceEstimator
 from modelmgr.units import MIB
@@ -102,15 +104,16 @@ def test_a_bad_observation_is_refused_and_changes_nothing(
     assert [estimator.estimate(tag) for tag in COSTS] == before
 
 
-@pytest.mark.parametrize("value", [0.0, -0.1, 1.5, float("nan")])
-def test_a_smoothing_factor_outside_of_its_range_is_refused(value: float) -> None:
-    with pytest.raises(ValueError, match="smoothing_factor"):
+@pytest.mark.parametrize("value", [0.0, -0.1, 1.5, float("nan"), "0.2", True])
+def test_a_smoothing_factor_outside_of_its_range_is_refused(value: Any) -> None:
+    with pytest.raises(UsageError, match="smoothing_factor"):
         ResourceEstimator(smoothing_factor=value)
 
 
-def test_no_data_point_at_all_is_refused() -> None:
-    with pytest.raises(ValueError, match="min_data_points"):
-        ResourceEstimator(min_data_points=0)
+@pytest.mark.parametrize("value", [0, 2.5, True, "5"])
+def test_data_points_that_are_no_count_are_refused(value: Any) -> None:
+    with pytest.raises(UsageError, match="min_data_points must be a whole number, 1 or more"):
+        ResourceEstimator(min_data_points=value)
 
 
 def test_clean_readings_are_told_apart() -> None:

@@ -174,6 +174,11 @@ def test_a_time_out_beyond_what_the_clock_takes_waits_as_for_ever(timeout: float
         ("slack_percentage", 10**400),
         ("unload", 3),
         ("estimator", 4),
+        ("min_data_points", 2.5),
+        ("min_data_points", True),
+        ("smoothing_factor", "0.2"),
+        ("max_bypass", -1),
+        ("min_model_copies", "1"),
     ],
 )
 def test_an_argument_that_is_none_is_refused_by_its_name(name: str, value: object) -> None:

@@ -7,13 +7,13 @@ figure: the last good one stands, and ``failing``, ``last_error`` and ``age_ns``
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 import time
 from types import TracebackType
 from typing import Literal, Self
 
+from modelmgr.arguments import check_positive, check_whole
 from modelmgr.devices.host import HostReader, default_host_budget_bytes, describe_host
 from modelmgr.devices.nvml import NvmlReader, list_devices
 from modelmgr.devices.reading import MemoryReader, MemoryReading
@@ -62,13 +62,10 @@ class GPUMonitor:
             UsageError: a number makes no sense, or there is no such GPU.
             ReadingError: there is a driver, or a kernel, that does not tell.
         """
-        for name, value in (
-            ("fallback_memory_mb", fallback_memory_mb),
-            ("poll_interval", poll_interval),
-            ("peak_window_seconds", peak_window_seconds),
-        ):
-            if not (math.isfinite(value) and value > 0):
-                raise UsageError(f"{name} must be a positive number, not {value}")
+        check_positive("fallback_memory_mb", fallback_memory_mb)
+        check_positive("poll_interval", poll_interval)
+        check_positive("peak_window_seconds", peak_window_seconds)
+        check_whole("device", device, least=0)
         self._poll_interval_s = poll_interval
         self._owned = reader is None
         self._reader = _choose(device, fallback_memory_mb) if reader is None else reader

@@ -36,6 +36,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from modelmgr.arguments import check_positive, check_whole
+from modelmgr.errors import UsageError
 from modelmgr.estimation.cost_estimate import CostEstimate
 from modelmgr.estimation.isolation import RELATIVE_SD, IsolationSamples
 from modelmgr.estimation.overflow import Overflow
@@ -68,6 +70,9 @@ class ResourceEstimator:
         smoothing_factor: share of the way that one observation takes a published estimate.
         min_data_points: readings needed before an unknown model is trusted to the regression.
         verbose_logging: kept for drivers, which do the logging.
+
+    Raises:
+        UsageError: a number makes no sense.
     """
 
     def __init__(
@@ -76,10 +81,10 @@ class ResourceEstimator:
         min_data_points: int = 5,
         verbose_logging: bool = False,
     ) -> None:
-        if not 0.0 < smoothing_factor <= 1.0:
-            raise ValueError(f"smoothing_factor {smoothing_factor!r} is outside of (0, 1]")
-        if min_data_points < 1:
-            raise ValueError(f"min_data_points {min_data_points!r} is below 1")
+        check_positive("smoothing_factor", smoothing_factor)
+        if smoothing_factor > 1.0:
+            raise UsageError(f"smoothing_factor must be in (0, 1], not {smoothing_factor!r}")
+        check_whole("min_data_points", min_data_points, least=1)
         self.smoothing_factor = smoothing_factor
         self.min_data_points = min_data_points
         self.verbose_logging = verbose_logging

@@ -18,7 +18,7 @@ from pathlib import Path
 from modelmgr.errors import InputError, ModelmgrError, UsageError
 from modelmgr.workers.loaders.frameworks import missing_package
 from modelmgr.workers.loaders.nearest import did_you_mean
-from modelmgr.workers.loaders.onnx_file import tensor_bytes_in_file
+from modelmgr.workers.loaders.onnx_file import weights_of_file
 from modelmgr.workers.loaders.registry import get_loader
 from modelmgr.workers.loaders.sources import find_file
 from modelmgr.workload.model_list import Place
@@ -55,7 +55,7 @@ def check_source(spec: ModelSpec, places: Places) -> None:
         if spec.target is not None:
             _check_target(spec.tag, spec.target)
         if spec.loader == "onnx":
-            _check_onnx(spec)
+            weights_of_file(find_file(spec.model or ""), f"model {spec.tag!r}: {spec.model!r}")
     except ModelmgrError as error:
         raise bad_input(error, spec.tag, places) from error
 
@@ -79,18 +79,6 @@ def _check_frameworks(spec: ModelSpec) -> None:
         package = module.partition(".")[0]
         if _find_top(package) is None:
             raise missing_package(package)
-
-
-def _check_onnx(spec: ModelSpec) -> None:
-    path = find_file(spec.model or "")
-    if path.suffix == ".ort":
-        return  # ONNX Runtime's own format is none of protobuf's
-    try:
-        weights_bytes = tensor_bytes_in_file(path)
-    except OSError as error:
-        raise UsageError(f"{spec.model!r} cannot be read: {error.strerror}") from error
-    if weights_bytes is None:
-        raise UsageError(f"{spec.model!r} is no ONNX file, or is cut off: export it again")
 
 
 def _check_target(tag: str, target: str) -> None:

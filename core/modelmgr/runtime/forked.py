@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import NoReturn, Protocol
 
 from modelmgr.errors import UsageError
+from modelmgr.ownership import Owner
 
 
 class OfOneProcess(Protocol):
@@ -27,17 +28,17 @@ class ParentsLock:
     """Stands for a lock that another thread may have held at the fork: nobody gets in.
 
     Args:
-        parent: the process that it belongs to.
+        owner: the process that it belongs to, which this is not.
     """
 
-    def __init__(self, parent: int) -> None:
-        self._parent = parent
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
 
     def __enter__(self) -> NoReturn:
         """Raise UsageError."""
         raise UsageError(
-            f"this manager belongs to process {self._parent}, and this is its child {os.getpid()}: "
-            "make one here, or share one between processes with `modelmgr serve`"
+            f"{self._owner.told('this manager')}: make one here, or share one between processes "
+            "with `modelmgr serve`"
         )
 
     def __exit__(

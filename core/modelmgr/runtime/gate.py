@@ -8,7 +8,6 @@ is put off until the thread inside has left.
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections import deque
@@ -16,6 +15,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from modelmgr.ownership import Owner
 from modelmgr.runtime.forked import ParentsLock
 
 _LONGEST_INSIDE_S = 0.1
@@ -69,13 +69,13 @@ class Gate:
         self.due_sooner = threading.Condition(lock)
         self.settled = _Settled(self)
         self.foreign = False
-        self._pid = os.getpid()
+        self._owner = Owner()
         self.left: deque[tuple[Callable[[], None], bool]] = deque()
 
     def leave_to_parent(self) -> None:
         """Let nobody in any more; called in a forked child."""
         self.foreign = True
-        self.lock = ParentsLock(self._pid)
+        self.lock = ParentsLock(self._owner)
         self.inside = bool  # which is False
         self.left.clear()
 

@@ -17,6 +17,15 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from modelmgr.arguments import (
+    as_seconds,
+    check_has,
+    check_not_negative,
+    check_positive,
+    check_share,
+    check_types,
+    check_whole,
+)
 from modelmgr.devices.reading import MemoryReader
 from modelmgr.errors import (
     ManagerClosedError,
@@ -26,14 +35,6 @@ from modelmgr.errors import (
 from modelmgr.estimation.estimator import ResourceEstimator
 from modelmgr.records.costs import CostDatabase, Eviction, EvictionCandidate, MachineInfo
 from modelmgr.records.devices import DeviceDescription
-from modelmgr.runtime.arguments import (
-    as_seconds,
-    check_has,
-    check_not_negative,
-    check_positive,
-    check_share,
-    check_types,
-)
 from modelmgr.runtime.cost_keeping import CostKeeper
 from modelmgr.runtime.costs import CostsInput, preloaded_costs
 from modelmgr.runtime.counters import ManagerCounters
@@ -126,13 +127,10 @@ class ModelManager:
         check_not_negative("eviction_cooldown_seconds", eviction_cooldown_seconds)
         check_not_negative("lock_timeout_seconds", lock_timeout_seconds)
         check_positive("peak_window_seconds", peak_window_seconds)
-        for name, count in (
-            ("min_model_copies", min_model_copies),
-            ("max_model_copies", max_model_copies),
-            ("max_bypass", max_bypass),
-        ):
-            if count is not None and type(count) is not int:
-                raise UsageError(f"{name} must be a whole number, not {count!r}")
+        check_whole("min_model_copies", min_model_copies, least=0)
+        check_whole("max_bypass", max_bypass, least=0)
+        if max_model_copies is not None:
+            check_whole("max_model_copies", max_model_copies, least=1)
         check_share("slack_percentage", slack_percentage)
         if monitor is not None:
             check_has("monitor", monitor, "get_stats")

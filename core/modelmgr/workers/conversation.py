@@ -8,7 +8,6 @@ could be trusted; and each is told as what it was. It knows nothing of models.
 from __future__ import annotations
 
 import logging
-import os
 import select
 import signal
 import socket
@@ -17,6 +16,7 @@ import time
 from collections.abc import Sequence
 from typing import TypeVar
 
+from modelmgr.arguments import LONGEST_S
 from modelmgr.errors import (
     ModelmgrError,
     OutOfMemoryError,
@@ -26,6 +26,7 @@ from modelmgr.errors import (
     WorkerProtocolError,
     WorkerTimeoutError,
 )
+from modelmgr.ownership import Owner
 from modelmgr.workers import protocol
 from modelmgr.workers.failures import revive
 from modelmgr.workers.loaders.exhaustion import is_out_of_memory
@@ -39,7 +40,6 @@ _Expected = TypeVar("_Expected")
 
 _EXIT_NEWS_S = 5.0  # between the end of a pipe and the news of the process's end
 _NO_THREAD = ("thread creation failed", "pthread_create failed")
-_LONGEST_S = 1e9  # 32 years, and no more than the system's clocks take
 _KILL_S = 60.0  # freeing tens of GiB takes the kernel seconds
 
 
@@ -66,7 +66,7 @@ class Conversation:
         budget_bytes: int | None,
     ) -> None:
         self.name = f"the worker of {tag!r} (process {process.pid})"
-        self._owner = os.getpid()
+        self._owner = Owner()
         self._process = process
         self._channel = Channel(connection, self._wait)
         self._budget_bytes = budget_bytes
@@ -105,7 +105,7 @@ class Conversation:
 
         In a forked child nothing happens: the process is its parent's.
         """
-        if os.getpid() != self._owner:
+        if not self._owner.is_here:
             return
         self._killed = True
         self._process.kill()
@@ -119,7 +119,7 @@ class Conversation:
         Raises:
             WorkerTimeoutError: the kernel did not end the process.
         """
-        if os.getpid() != self._owner:
+        if not self._owner.is_here:
             return 0
         with self._closing:
             if self._closed_ns is not None:
@@ -184,12 +184,8 @@ class Conversation:
             ModelmgrError: what the process said went wrong.
             WorkerTimeoutError, WorkerDiedError, WorkerProtocolError: how the process ended.
         """
-        if os.getpid() != self._owner:
-            raise UsageError(
-                f"{self.name} belongs to process {self._owner}, and this is its child "
-                f"{os.getpid()}: start one here"
-            )
-        if timeout_s is not None and timeout_s > _LONGEST_S:
+        self._owner.check(self.name, "start one here")
+        if timeout_s is not None and timeout_s > LONGEST_S:
             timeout_s = None
         packed = protocol.pack(request, buffers)
         with self._lock:

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from modelmgr.errors import UsageError, WorkerError, WorkerTimeoutError
+from modelmgr.ownership import Owner
 from modelmgr.workers.loaders.registry import get_loader
 from modelmgr.workers.output_log import OutputLog
 from modelmgr.workers.process import WorkerProcess
@@ -80,7 +81,7 @@ class WorkerLauncher:
         if start_method not in {"forkserver", "spawn"}:
             raise UsageError(f"start_method is 'forkserver' or 'spawn', not {start_method!r}")
         self._start_method = start_method
-        self._owner = os.getpid()
+        self._owner = Owner()
         self._answer_timeout_s = answer_timeout_s
         self._preload_timeout_s = preload_timeout_s
         try:
@@ -214,7 +215,7 @@ class WorkerLauncher:
         killed when they do not end. In a forked child nothing happens, as they are its parent's;
         nor where the interpreter ends, as they end with this process.
         """
-        if os.getpid() != self._owner or sys.is_finalizing():
+        if not self._owner.is_here or sys.is_finalizing():
             return
         with self._quiet:
             if self._closed:
@@ -245,11 +246,7 @@ class WorkerLauncher:
 
     @contextlib.contextmanager
     def _starts(self) -> Generator[None]:
-        if os.getpid() != self._owner:
-            raise UsageError(
-                f"this launcher belongs to process {self._owner}, and this is its child "
-                f"{os.getpid()}: make one here"
-            )
+        self._owner.check("this launcher", "make one here")
         with self._lock:
             if self._closed:
                 raise UsageError("this launcher is closed: make another one")

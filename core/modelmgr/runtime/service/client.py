@@ -15,6 +15,7 @@ from typing import Self, TypeVar
 
 import msgspec
 
+from modelmgr.arguments import as_seconds, check_positive
 from modelmgr.errors import (
     LeaseError,
     ManagerClosedError,
@@ -23,7 +24,6 @@ from modelmgr.errors import (
     UsageError,
 )
 from modelmgr.records.costs import Eviction
-from modelmgr.runtime.arguments import as_seconds, check_positive
 from modelmgr.runtime.service import messages
 from modelmgr.runtime.service.dialling import DEFAULT_PATIENCE_S
 from modelmgr.runtime.service.link import Link

@@ -24,8 +24,8 @@ from modelmgr.errors import (
     ManagerClosedError,
     ModelmgrError,
     ServiceLostError,
-    UsageError,
 )
+from modelmgr.ownership import Owner
 from modelmgr.runtime.service import faults, messages, parcels
 from modelmgr.runtime.service.dialling import Dialler
 from modelmgr.runtime.service.framing import MalformedError, SilenceError, Stream
@@ -74,7 +74,7 @@ class Link:
     def __init__(self, path: Path, patience_s: float) -> None:
         self._dialler = Dialler(path, patience_s)
         self.path = path
-        self.pid = os.getpid()
+        self.owner = Owner()
         self.lost: str | None = None
         self.closed = False
         self._superseded = False
@@ -186,7 +186,7 @@ class Link:
             idle = list(self._idle)
             self._idle.clear()
         _LINKS.discard(self)
-        if os.getpid() != self.pid:
+        if not self.owner.is_here:
             return  # the descriptors were closed at the fork, and the session is the parent's
         for stream in streams:
             stream.cut()
@@ -195,11 +195,7 @@ class Link:
 
     def check_process(self) -> None:
         """Raise UsageError in a forked child: the session is its parent's."""
-        if os.getpid() != self.pid:
-            raise UsageError(
-                f"this manager belongs to process {self.pid}, and this is its child {os.getpid()}: "
-                "call modelmgr.connect() here"
-            )
+        self.owner.check("this manager", "call modelmgr.connect() here")
 
     def forget_in_child(self) -> None:
         """Close this process's copies of the descriptors after a fork, and leave the rest alone."""

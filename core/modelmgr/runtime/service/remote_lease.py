@@ -6,13 +6,13 @@ one process and of one life of the server.
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Literal, NoReturn
 
+from modelmgr.arguments import as_seconds
 from modelmgr.errors import (
     LeaseError,
     OutOfMemoryError,
@@ -20,7 +20,6 @@ from modelmgr.errors import (
     UsageError,
     WorkerProtocolError,
 )
-from modelmgr.runtime.arguments import as_seconds
 from modelmgr.runtime.service import messages
 from modelmgr.runtime.service.link import Link
 from modelmgr.runtime.service.parcels import Parcel, arrays_of
@@ -171,7 +170,7 @@ class RemoteLease:
         self.epoch = link.epoch
         self.serial = granted.serial
         self.hit = granted.hit
-        self.holder = f"process {link.pid}, {thread.name}"
+        self.holder = f"process {link.owner.pid}, {thread.name}"
         self.holder_ident = thread.ident or 0
         self.exhausted = False
         self._link = link
@@ -214,11 +213,9 @@ class RemoteLease:
         self._release(exhausted=False)
 
     def _release(self, *, exhausted: bool) -> None:
-        if os.getpid() != self._link.pid:
-            raise LeaseError(
-                f"this lease of {self.tag!r} belongs to process {self._link.pid}, and this is its "
-                f"child {os.getpid()}: nothing was released"
-            )
+        owner = self._link.owner
+        if not owner.is_here:
+            raise LeaseError(f"{owner.told(f'this lease of {self.tag!r}')}: nothing was released")
         if not self._over.acquire(blocking=False):
             raise LeaseError(f"this lease of {self.tag!r} (copy {self.copy}) was released before")
         request = messages.Release(epoch=self.epoch, serial=self.serial, exhausted=exhausted)

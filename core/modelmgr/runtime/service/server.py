@@ -19,8 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from modelmgr.arguments import as_seconds
 from modelmgr.errors import UsageError
-from modelmgr.runtime.arguments import as_seconds
+from modelmgr.ownership import Owner
 from modelmgr.runtime.manager import ModelManager
 from modelmgr.runtime.service.catalogue import Catalogue
 from modelmgr.runtime.service.connection import ClientConnection, Greeting
@@ -104,7 +105,7 @@ class ServiceServer:
             )
         self.epoch = secrets.token_hex(_EPOCH_BYTES)
         self._manager = manager
-        self._pid = os.getpid()
+        self._owner = Owner()
         self._max_connections = max_connections
         self._max_per_client = max_connections_per_client
         self._max_per_process = max_connections_per_process
@@ -188,7 +189,7 @@ class ServiceServer:
             What was still held when the time passed, one line for each lease. Those copies are
             free again, or destroyed where a call ran in them.
         """
-        if os.getpid() != self._pid:
+        if not self._owner.is_here:
             return ()  # a forked child: the server is its parent's
         self._stopping.set()
         with self._closing:

@@ -23,7 +23,7 @@ from modelmgr.workers.loaders.fingerprints import fingerprint_of, sampled_digest
 from modelmgr.workers.loaders.frameworks import import_framework
 from modelmgr.workers.loaders.messages import text_of
 from modelmgr.workers.loaders.nearest import did_you_mean
-from modelmgr.workers.loaders.onnx_file import tensor_bytes_in_file
+from modelmgr.workers.loaders.onnx_file import tensor_bytes_in_file, weights_of_file
 from modelmgr.workers.loaders.sources import find_file
 from modelmgr.workers.reports import EstimateReport
 from modelmgr.workload.model_spec import ArgumentSpec, ModelSpec
@@ -212,12 +212,7 @@ class OnnxLoader:
         started_ns = time.monotonic_ns()
         self.check(spec)
         path = find_file(spec.model or "")
-        found = tensor_bytes_in_file(path)
-        if found is None and path.suffix != ".ort":  # ONNX Runtime's own format is none of protobuf
-            raise ModelLoadError(
-                f"model {spec.tag!r}: {spec.model!r} is no ONNX file, or is cut off: export it "
-                "again"
-            )
+        found = weights_of_file(path, f"model {spec.tag!r}: {spec.model!r}")
         return EstimateReport(
             weights_bytes=path.stat().st_size if found is None else found,
             activation_bytes=(None,) * len(shapes),

@@ -12,6 +12,8 @@ import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
+from modelmgr.errors import ModelLoadError
+
 # Bits of an element by TensorProto.DataType; strings (8) have no fixed size.
 _BITS = {
     **dict.fromkeys((2, 3, 9, 17, 18, 19, 20, 24), 8),
@@ -125,3 +127,24 @@ def tensor_bytes_in_file(path: Path) -> int | None:
         except _MalformedError:
             return None
     return total if graphs else None
+
+
+def weights_of_file(path: Path, name: str) -> int | None:
+    """Return the bytes of a file's weights; None for ONNX Runtime's own format, which hides them.
+
+    Args:
+        path: the file.
+        name: what errors call it.
+
+    Raises:
+        ModelLoadError: it cannot be read, is no ONNX file, or is cut off.
+    """
+    if path.suffix == ".ort":
+        return None
+    try:
+        weights_bytes = tensor_bytes_in_file(path)
+    except OSError as error:
+        raise ModelLoadError(f"{name} cannot be read: {error.strerror}") from error
+    if weights_bytes is None:
+        raise ModelLoadError(f"{name} is no ONNX file, or is cut off: export it again")
+    return weights_bytes

@@ -7,7 +7,8 @@ from typing import TypeGuard, cast
 
 from modelmgr.errors import UsageError
 
-_MOST = 1e9  # seconds: 32 years, and no more than the system's clocks take; MB: a thousand TB
+LONGEST_S = 1e9  # 32 years, and no more than the system's clocks take
+_MOST = LONGEST_S  # of any number: MB are a thousand TB then
 
 
 def check_types(tag: object, priority: object) -> None:
@@ -24,7 +25,7 @@ def as_seconds(name: str, value: object) -> float | None:
         return None
     if not isinstance(value, int | float) or value < 0 or value != value:  # noqa: PLR0124 - NaN
         raise UsageError(f"{name} must be seconds, 0 or more, or None; not {value!r}")
-    return None if value > _MOST else float(value)
+    return None if value > LONGEST_S else float(value)
 
 
 def check_positive(name: str, value: object) -> None:
@@ -45,6 +46,12 @@ def check_share(name: str, value: object) -> None:
         raise UsageError(f"{name} must be in [0, 1), not {value!r}")
 
 
+def check_whole(name: str, value: object, *, least: int) -> None:
+    """Refuse what is no whole number, True and False included, and one that is too small."""
+    if type(value) is not int or value < least:
+        raise UsageError(f"{name} must be a whole number, {least} or more, not {value!r}")
+
+
 def check_has(name: str, value: object, *methods: str) -> None:
     """Refuse an object that lacks methods, or is a class instead of one of its objects."""
     lacking = [method for method in methods if not callable(getattr(value, method, None))]
@@ -57,4 +64,6 @@ def check_has(name: str, value: object, *methods: str) -> None:
 
 
 def _is_number(value: object) -> TypeGuard[float]:
+    if value is True or value is False:  # which are numbers to Python alone
+        return False
     return isinstance(value, Real) and 0 <= cast("float", value) <= _MOST
