@@ -5,7 +5,6 @@ Imports nothing but the standard library, as any other package may be the one th
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Mapping
 
 _OURS = frozenset({"modelmgr", "modelmgr_cli"})
@@ -29,7 +28,9 @@ def told_missing(error: ImportError) -> str | None:
 
 def _imported_package(error: ImportError) -> str | None:
     """Return the package that an import wanted: by its name, else the one that it broke in."""
-    name = error.name
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        name = error.name or str(frame.f_globals.get("__name__"))
+    name, trace = error.name, error.__traceback__
+    while name is None and trace is not None:
+        if trace.tb_next is None:
+            name = str(trace.tb_frame.f_globals.get("__name__"))
+        trace = trace.tb_next
     return name and name.partition(".")[0]

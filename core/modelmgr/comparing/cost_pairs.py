@@ -193,11 +193,11 @@ class CostPairs:
             low_old, high_old, low_new, high_new = old, old, new, new
         else:
             return False
-        if old != new:
-            rise, fall = high_new - low_old, high_old - low_new
-            for _, _, _, share, amount in wanted.lines:
-                if rise > low_old * share + amount or fall > low_new * share + amount:
-                    return False
+        rise, fall = high_new - low_old, high_old - low_new
+        for _, _, _, share, amount in wanted.lines:
+            is_beyond = rise > low_old * share + amount or fall > low_new * share + amount
+            if is_beyond and old != new:
+                return False
         if not self.keep_same:
             self.same += len(wanted.lines)
             self.gated_same += wanted.gated
