@@ -4,7 +4,8 @@ Commands return an ``Outcome`` or raise; ``app.main`` alone turns either into an
 
     0    fine
     1    a gate failed: the database no longer holds, a regression
-    2    bad usage or bad input (a file, a flag, an output that cannot be written)
+    2    bad usage or bad input (a file, a flag, an output that cannot be written), or a package
+         that is not installed
     3    a model does not fit, or ran out of memory; the others were measured
     4    too noisy to say whether anything got worse
     5    nothing measured, of at least one model; or no device to measure on; no baseline, or

@@ -123,7 +123,7 @@ def run_once(job: Job, number: int) -> Run:
         busy_with=hogs,
         load_average=round(load, 1),
         failed=finished.status != 0,
-        could_not_say="Too noisy to say." in finished.text,
+        could_not_say="Too noisy to say" in finished.text,
         failing=job.lines_marked(FAILED),
         undecided=job.lines_marked(UNDECIDED),
         took_s=round(finished.took_s, 1),

@@ -115,8 +115,32 @@ def test_another_machine_is_named_before_the_figures(
     save_costs(other, modelmgr.folder / "new.json")
     said = _said(modelmgr("compare", baseline.name, "new.json"), 5)
     assert said.startswith("another packages.torch: 2.13.0, now 2.14.0")
-    assert "Nothing could be compared." in said
+    assert "Nothing that is gated could be compared." in said
     _said(modelmgr("compare", baseline.name, "new.json", "--allow-mismatch"), 1)
+
+
+def test_a_gate_of_a_model_that_is_nowhere_is_said_to_have_compared_nothing(
+    modelmgr: Program, baseline: Path
+) -> None:
+    """Beside "53 figures: same" it said that nothing could be compared."""
+    gate = "no-such-model:peak_bytes:5%"
+    said = _said(modelmgr("compare", baseline.name, baseline.name, "--fail-on", gate), 5)
+    assert f"{gate} gates nothing: no such model or shape in either" in said
+    assert "Nothing that is gated could be compared. Figures: " in said
+
+
+def test_what_is_too_noisy_says_what_to_do(
+    modelmgr: Program, baseline: Path, database: CostDatabase
+) -> None:
+    peak = database.models["bert-base"].peak_bytes
+    assert peak is not None
+    samples = tuple(round(peak.value * share) for share in (0.7, 1.1, 1.6))
+    noisy = msgspec.structs.replace(peak, value=samples[1], evidence="sampled", samples=samples)
+    model = msgspec.structs.replace(database.models["bert-base"], peak_bytes=noisy, ledger=None)
+    _save(modelmgr, database, **{"bert-base": model})
+    gate = ("--fail-on", "peak_bytes:5%")
+    said = _said(modelmgr("compare", baseline.name, "new.json", *gate), 4)
+    assert "Too noisy to say: measure both with more repeats. Figures: " in said
 
 
 def test_without_a_baseline_it_ends_with_5_and_can_make_one(

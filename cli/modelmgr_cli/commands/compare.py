@@ -27,9 +27,10 @@ A file of thresholds is YAML (its schema: modelmgr schema thresholds) and serves
 
 What is simulated is compared exactly. A measured figure is worse only where the 99 % interval of
 its change, from the samples of both files, lies beyond the limit and a rank test agrees; where the
-interval reaches beyond the limit and begins within it, nobody can say. Figures of another device,
-driver, framework version or machine are not comparable unless --allow-mismatch. A model that
-vanished, or can no longer be measured, fails always.
+interval reaches beyond the limit and begins within it, nobody can say, unless every sample of both
+lies within the limit of every other. Figures of another device, driver, framework version or
+machine are not comparable unless --allow-mismatch. A model that vanished, or can no longer be
+measured, fails always.
 
 Where simulations decide differently, the first differing decision is shown with what led to it: the
 logs are found beside the results, as NAME.jsonl for NAME.json (simulate --out NAME.json --log

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from modelmgr.comparing.catalogue import Compared
 from modelmgr.comparing.comparison import (
     Comparison,
     DecisionComparison,
@@ -26,11 +27,14 @@ WORDS: Mapping[Verdict, str] = {
     "better": "better",
     "same": "same",
 }
-ENDINGS: Mapping[Ending, str] = {
+_ENDINGS: Mapping[Ending, str] = {
     "fine": "Nothing got worse.",
     "regression": "It got worse.",
-    "inconclusive": "Too noisy to say.",
     "nothing-in-common": "Nothing could be compared.",
+}
+_TOO_NOISY: Mapping[Compared, str] = {
+    "costs": "Too noisy to say: measure both with more repeats.",
+    "result": "Too noisy to say: run both for longer.",
 }
 _TOUCHED = {
     "all": "no figure is comparable",
@@ -63,9 +67,14 @@ def headline(found: Comparison) -> str:
 
 def ending_text(found: Comparison) -> str:
     """Return how it ends; what is only told may be worse where nothing that fails is."""
-    if found.ending == "fine" and found.counts.get("worse"):
+    compared = {verdict for verdict, count in found.counts.items() if count} - {"not-comparable"}
+    if found.ending == "fine" and "worse" in compared:
         return "Nothing that is gated got worse."
-    return ENDINGS[found.ending]
+    if found.ending == "nothing-in-common" and compared:
+        return "Nothing that is gated could be compared."
+    if found.ending == "inconclusive":
+        return _TOO_NOISY[found.compared]
+    return _ENDINGS[found.ending]
 
 
 def remarks(found: Comparison) -> Iterator[Remark]:
