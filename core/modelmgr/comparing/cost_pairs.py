@@ -173,7 +173,7 @@ class CostPairs:
                 )
 
     def _is_settled(self, wanted: _Lines, old: Measured, new: Measured) -> bool:
-        """Return whether there is nothing to judge, and count figures that are plainly the same.
+        """Return whether there is nothing to judge: count what is the same, note how times move.
 
         That is where all values of both sides lie well within the limits of each other.
         """
