@@ -21,6 +21,7 @@ import pytest
 
 from modelmgr import AcquireTimeoutError, LeaseError, ModelManager, UsageError
 from modelmgr.runtime.cost_keeping import CostKeeper
+from modelmgr.runtime.lease import Lease
 from modelmgr.testing.fake_device import FakeDevice, FakeModel
 from support.parties import Party, wait_for, wait_until
 
@@ -380,6 +381,74 @@ class _Interrupt:
             self.left -= 1
             if self.left == 0:
                 raise KeyboardInterrupt
+
+
+class _Signal:
+    """Raises KeyboardInterrupt at the n-th moment at which Python looks for signals.
+
+    That is where a function begins and where one that is no Python has returned; not while the
+    scheduler decides or its decisions are handed on: an event is not to be torn apart here.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> None:
+        file = frame.f_code.co_filename
+        ours = "/modelmgr/" in file or file == threading.__file__
+        if event in {"call", "c_return"} and ours and not _in_an_event(frame):
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+
+
+def _in_an_event(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if "/scheduling/" in frame.f_code.co_filename or frame.f_code.co_name == "_route":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _nothing(_: str) -> None:
+    """Stand for a hit that finds no idle copy."""
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_an_interrupt_at_any_moment_of_an_acquisition_leaves_nothing_held(
+    waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy that was granted just before was held for ever: nobody had its lease."""
+    device = FakeDevice()
+    number, left = 0, 0
+    with ModelManager(
+        device, costs={"m": 100.0}, learn_in_use=False, wait_timeout_seconds=9.0
+    ) as manager:
+        load = loader_of(device, 100.0)
+        manager.lease("m", load).release()
+        if waits:  # takes the way of a request that is not served at once
+            monkeypatch.setattr(manager.driver, "hit", _nothing)
+
+        def acquire() -> Lease:
+            return manager.lease("m", load)
+
+        while left == 0:  # until it came too late
+            number += 1
+            signal = _Signal(number)
+            lease = None
+            before = sys.getprofile()
+            sys.setprofile(signal)
+            try:
+                with contextlib.suppress(KeyboardInterrupt):
+                    lease = acquire()
+            finally:
+                sys.setprofile(before)
+            left = signal.left
+            if lease is not None:
+                lease.release()
+            copies = Party(manager.snapshot).result().copies
+            assert [copy.state for copy in copies] == ["idle"], number
+        assert number > 10
 
 
 def test_an_interrupt_at_any_moment_leaves_the_lock_free() -> None:

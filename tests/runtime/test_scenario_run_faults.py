@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from modelmgr.errors import WorkerDiedError
 from modelmgr.records.result import Result
+from modelmgr.runtime.driver import Driver
+from modelmgr.runtime.lease import Lease
+from modelmgr.runtime.scenario_run.copies import RunningCopy
 from modelmgr.runtime.scenario_run.run import run_scenario
 from modelmgr.units import MIB
 from modelmgr.workload.scenario import (
@@ -54,6 +60,29 @@ def test_a_lost_holder_costs_its_request_and_its_copy() -> None:
     result = run_with(Fault(kind="holder-lost", rate_per_s=4, until_ns=1_500 * MS))
     assert result.requests.failed >= 1
     assert result.loads == 1 + result.requests.failed
+
+
+def test_a_holder_lost_at_the_very_end_of_its_job_costs_its_request_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a busy machine such a request counted as completed, with its copy taken away."""
+    struck: list[RunningCopy] = []
+    drivers: list[Driver] = []
+    acquire = Driver.acquire
+
+    def remembered(driver: Driver, *args: Any, **options: Any) -> Lease:
+        drivers.append(driver)
+        return acquire(driver, *args, **options)
+
+    def pass_time(copy: RunningCopy, *_: object) -> None:
+        if not struck:
+            struck.append(copy)
+            copy.lose_holder(drivers[0].lose_holder, WorkerDiedError("lost"))
+
+    monkeypatch.setattr(Driver, "acquire", remembered)
+    monkeypatch.setattr(RunningCopy, "_pass_time", pass_time)
+    result = run_with()
+    assert (result.requests.failed, result.loads) == (1, 2)
 
 
 def test_a_load_that_fails_fails_its_request_alone() -> None:

@@ -66,13 +66,14 @@ _LEAST_PATIENCE_S = 0.1
 class _Waiter:
     """Where a waiting thread gets its ticket's actions."""
 
-    __slots__ = ("_ready", "actions", "error", "thread_ident")
+    __slots__ = ("_ready", "actions", "error", "lease", "thread_ident")
 
     def __init__(self) -> None:
         self.thread_ident = threading.get_ident()
         self.actions: deque[Grant | StartLoad | Reject] = deque()
         self._ready = threading.Event()
         self.error: BaseException | None = None
+        self.lease: Lease | None = None
 
     def put(self, action: Grant | StartLoad | Reject) -> None:
         self.actions.append(action)
@@ -204,27 +205,38 @@ class Driver:
         while True:
             waiter = _Waiter()
             known = self._keeper.known(tag)
-            with self.gate.settled, self.gate.lock:
-                now_ns = time.monotonic_ns()
-                self._route(known(now_ns))
-                num, actions = self.scheduler.request(
-                    tag,
-                    now_ns,
-                    priority=priority,
-                    deadline_ns=deadline_ns,
-                    worst_case_bytes=worst_case_bytes,
-                    own_process=own_process,
-                    alone=alone,
-                )
-                self._waiters[num] = waiter
-                self._route(actions)
-            if ticketed is not None:
-                ticketed(num)
-            lease = self._wait(num, loader, waiter, deadline_ns)
-            self._counters.waited(tag, time.monotonic_ns() - submitted_ns)
-            if not self._died_idle(lease):
-                self._measure_again(lease)
-                return lease
+            num = None
+            try:
+                with self.gate.settled, self.gate.lock:
+                    now_ns = time.monotonic_ns()
+                    self._route(known(now_ns))
+                    num, actions = self.scheduler.request(
+                        tag,
+                        now_ns,
+                        priority=priority,
+                        deadline_ns=deadline_ns,
+                        worst_case_bytes=worst_case_bytes,
+                        own_process=own_process,
+                        alone=alone,
+                    )
+                    self._waiters[num] = waiter
+                    self._route(actions)
+                if ticketed is not None:
+                    ticketed(num)
+                lease = self._wait(loader, waiter, deadline_ns)
+                with self.gate.settled, self.gate.lock:
+                    del self._waiters[num]
+                self._counters.waited(tag, time.monotonic_ns() - submitted_ns)
+                if not self._died_idle(lease):
+                    self._measure_again(lease)
+                    return lease
+            except BaseException:
+                self._give_up(num, waiter)
+                raise
+            finally:
+                # The error's traceback knows _wait's frame: without this, a failed load would live
+                # on.
+                waiter.error = None
 
     def _check_may_acquire(self) -> None:
         if self._loading_threads and threading.get_ident() in self._loading_threads:
@@ -243,31 +255,36 @@ class Driver:
         # Looked up anew each time: somebody may have begun to listen.
         hand_out = self._hand_out_and_tell if self._tells_hits else self.scheduler.hand_out
         while True:
+            copy = lease = None
             try:
-                with gate.lock:
-                    copy = hand_out(tag, time.monotonic_ns())
-                    if copy is None:
-                        return None
-                    number = copy.number
-                    loaded = self.loaded[number]
-                    loaded.counts.immediate_hits += 1
-                    device = copy.device
-                    self._activity[device] += 1  # as _changed: this is on the way of every hit
-                    self._generations[device] += 1
-                    lease = self._lease(number, copy.lease or 0, loaded, True)
-            finally:
-                if gate.left:
-                    gate.settle()
-            if self.watch.asleep:
-                self.watch.wake()
-            if loaded.own_process:
-                if self._died_idle(lease):
-                    continue
-                if self._own_peaks is not None and loaded.tells_itself:
-                    self._own_peaks.begin(loaded)
-            if loaded.measure_again:
-                self._measure_again(lease)
-            return lease
+                try:
+                    with gate.lock:
+                        copy = hand_out(tag, time.monotonic_ns())
+                        if copy is None:
+                            return None
+                        number = copy.number
+                        loaded = self.loaded[number]
+                        loaded.counts.immediate_hits += 1
+                        device = copy.device
+                        self._activity[device] += 1  # as _changed: this is on the way of every hit
+                        self._generations[device] += 1
+                        lease = self._lease(number, copy.lease or 0, loaded, True)
+                finally:
+                    if gate.left:
+                        gate.settle()
+                if self.watch.asleep:
+                    self.watch.wake()
+                if loaded.own_process:
+                    if self._died_idle(lease):
+                        continue
+                    if self._own_peaks is not None and loaded.tells_itself:
+                        self._own_peaks.begin(loaded)
+                if loaded.measure_again:
+                    self._measure_again(lease)
+                return lease  # noqa: TRY300 - an interrupt may come here as well
+            except BaseException:  # interrupted: the caller never gets to know of it
+                self._take_back(copy, lease)
+                raise
 
     def _hand_out_and_tell(self, tag: str, now_ns: int) -> Copy | None:
         """As the scheduler's ``hand_out``, and let the grant be known."""
@@ -281,48 +298,41 @@ class Driver:
         """End another thread's waiting request; one that was granted or ended is left alone."""
         self.tell(lambda now_ns: self.scheduler.cancel(ticket_num, now_ns))
 
-    def _wait(self, num: int, loader: Loader, waiter: _Waiter, deadline_ns: int | None) -> Lease:
+    def _wait(self, loader: Loader, waiter: _Waiter, deadline_ns: int | None) -> Lease:
         """Do what the scheduler orders for a ticket until it is granted or refused."""
-        try:
-            while True:
-                if not waiter.actions:
-                    self.watch.wake()
-                    timeout_s = None
-                    if deadline_ns is not None:
-                        timeout_s = max(0.0, (deadline_ns - time.monotonic_ns()) / NS_PER_S)
-                    waiter.wait(timeout_s)
-                if not waiter.actions:
-                    self._tell(self.scheduler.deadline)
-                    continue
-                # It stays first in line until it is dealt with, should this thread be interrupted.
-                action = waiter.actions[0]
-                if isinstance(action, Grant):
-                    with self.gate.settled, self.gate.lock:
-                        loaded = self.loaded[action.copy]
-                        lease = self._lease(action.copy, action.lease, loaded, action.hit)
-                    waiter.actions.popleft()
-                    if self.watch.asleep:
-                        self.watch.wake()
-                    return lease
-                if isinstance(action, Reject):
-                    raise self._refusal(action, waiter)  # noqa: TRY301 - one place gives up
-                self._load(action, loader, waiter)
+        while True:
+            if not waiter.actions:
+                self.watch.wake()
+                timeout_s = None
+                if deadline_ns is not None:
+                    timeout_s = max(0.0, (deadline_ns - time.monotonic_ns()) / NS_PER_S)
+                waiter.wait(timeout_s)
+            if not waiter.actions:
+                self._tell(self.scheduler.deadline)
+                continue
+            # It stays first in line until it is dealt with, should this thread be interrupted.
+            action = waiter.actions[0]
+            if isinstance(action, Grant):
+                with self.gate.settled, self.gate.lock:
+                    loaded = self.loaded[action.copy]
+                    waiter.lease = self._lease(action.copy, action.lease, loaded, action.hit)
                 waiter.actions.popleft()
-        except BaseException:
-            self._give_up(num, waiter)
-            raise
-        finally:
-            # The error's traceback knows this frame: without this, a failed load would live on.
-            waiter.error = None
-            with self.gate.settled, self.gate.lock:
-                self._waiters.pop(num, None)
+                if self.watch.asleep:
+                    self.watch.wake()
+                return waiter.lease
+            if isinstance(action, Reject):
+                raise self._refusal(action, waiter)
+            self._load(action, loader, waiter)
+            waiter.actions.popleft()
 
-    def _give_up(self, num: int, waiter: _Waiter) -> None:
-        """End a ticket whose thread leaves; a grant that came meanwhile goes back."""
+    def _give_up(self, num: int | None, waiter: _Waiter) -> None:
+        """End a ticket whose thread leaves; what was granted to it meanwhile goes back."""
 
         def end(now_ns: int) -> list[Action]:
+            if num is None or self._waiters.pop(num, None) is None:
+                return []
             actions = self.scheduler.cancel(num, now_ns)
-            for action in waiter.actions:
+            for action in waiter.actions if waiter.lease is None else ():
                 if isinstance(action, Grant):
                     actions += self.scheduler.release(action.copy, action.lease, now_ns)
                 elif isinstance(action, StartLoad):
@@ -330,6 +340,7 @@ class Driver:
             return actions
 
         self._tell(end)
+        self._take_back(None, waiter.lease)
 
     def _changed(self, device: int) -> None:
         """Note that something was granted, released or ordered on a device. Under the lock."""
@@ -337,8 +348,12 @@ class Driver:
         self._generations[device] += 1
 
     def _lease(self, copy: int, serial: int, loaded: Loaded, hit: bool) -> Lease:
-        """Make the lease of a grant. Under the lock."""
+        """Make the lease of a grant. Under the lock.
+
+        Whoever is interrupted in here has made none: nothing is called once it is entered.
+        """
         instance = loaded.instance
+        key = id(instance)
         lease = Lease(
             self,
             loaded.tag,
@@ -350,7 +365,6 @@ class Driver:
             instance,
         )
         loaded.lease = lease
-        key = id(instance)
         held = self._held
         held[key] = (*held[key], lease) if key in held else (lease,)
         return lease
@@ -651,6 +665,26 @@ class Driver:
         self.lose_holder(lease, "out-of-memory")
         self._tell(self._keeper.exhausted(lease.tag, charged_bytes))
         return True
+
+    def _take_back(self, copy: Copy | None, lease: Lease | None) -> None:
+        """Take back what was granted to a thread that was interrupted before it returned it.
+
+        No job ran under it, so nothing is learned from it.
+
+        Args:
+            copy: the copy, where no lease was made of it yet.
+            lease: the lease, where one was made.
+        """
+        if lease is None:
+            if copy is not None:
+                self._tell(partial(self.scheduler.release, copy.number, copy.lease or 0))
+            return
+        loaded = self.loaded.get(lease.copy)
+        if loaded is None or loaded.lease is not lease:
+            return
+        if loaded.measurement is not None:
+            loaded.measurement.cancel()
+        self.gate.run(partial(self._give_back, lease, loaded, None))
 
     def _end_measurement(self, tag: str, loaded: Loaded) -> Told | None:
         """End what was measured of the job that ends; return what to do with it under the lock."""

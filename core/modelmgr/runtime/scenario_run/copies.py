@@ -139,6 +139,7 @@ class RunningCopy:
         self._taken_bytes = 0
         self._sizes = None if model.sizes is None else model.sizes[device.name]
         self._lock = threading.Lock()
+        self._serving = threading.Lock()  # held while a job ends, or its holder is lost
 
     @property
     def tag(self) -> str:
@@ -264,8 +265,25 @@ class RunningCopy:
                 waiting.check()
             else:
                 self._pass_time(waiting, began_ns, service_ns, self._sizes)
+            with self._serving:  # from here on its holder cannot be lost any more
+                self.lease = None
+                waiting.check()
         finally:
             self.lease = None
+
+    def lose_holder(self, take_away: Callable[[Lease], None], error: Exception) -> None:
+        """Take the copy from its holder, and end the job with an error; not once it has ended.
+
+        A holder that lost its copy when its job was done, and not yet said to be, would count as
+        one that completed.
+        """
+        with self._serving:
+            lease = self.lease
+            if lease is None:
+                return
+            self.abandoned = True
+            take_away(lease)
+            self.waiting.interrupt(error)
 
     def _run_batch(self, shape: Mapping[str, int], seed: int) -> None:
         assert self._worker is not None  # noqa: S101 - it is loaded

@@ -155,7 +155,8 @@ class Striker:
             case "holder-lost":
                 copy = self._pick(number, [c for c in self._concerned(fault) if c.lease])
                 if copy is not None:
-                    self._lose_holder(copy)
+                    error = HolderLostError(f"the holder of {copy.tag!r} is lost")
+                    copy.lose_holder(self._driver.lose_holder, error)
             case "load-failed" | "load-hangs" | "out-of-memory":
                 self._spoil_a_load(number, fault)
             case "late-free":
@@ -191,14 +192,6 @@ class Striker:
                 f"the worker of {copy.tag!r} was killed, a fault of the run", pid=copy.pid
             )
         )
-
-    def _lose_holder(self, copy: RunningCopy) -> None:
-        lease, waiting = copy.lease, copy.waiting
-        if lease is None:
-            return
-        copy.abandoned = True
-        self._driver.lose_holder(lease)
-        waiting.interrupt(HolderLostError(f"the holder of {copy.tag!r} is lost"))
 
     def _spoil_a_load(self, number: int, fault: Fault) -> None:
         concerned = self._concerned(fault)
