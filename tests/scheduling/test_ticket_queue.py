@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -189,6 +191,30 @@ def test_counts_stay_true_when_spent_entries_are_dropped() -> None:
             queue.remove(waiting.pop(0))
     queue.check_valid()
     assert [queue.passed_over(one) for one in waiting] == [counts[w.ticket_num] for w in waiting]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_long_queue_stays_in_order_whoever_comes_and_goes_at_either_end(seed: int) -> None:
+    draw = random.Random(seed)
+    queue = TicketQueue(1000)
+    model: list[Ticket] = []
+    for num in range(1, 1500):
+        model.append(ticket(num, draw.choice("abc"), draw.choice((0, 0, 0, 1))))
+        queue.push(model[-1])
+        if draw.random() < 0.2:
+            queue.make_urgent(model[draw.choice((0, -1, len(model) // 2))])
+        model.sort(
+            key=lambda one: (not one.urgent, 0 if one.urgent else one.priority, one.ticket_num)
+        )
+        while len(model) > draw.randint(100, 400):
+            queue.remove(model.pop(draw.choice((0, 0, 0, 1, -1, len(model) // 2))))
+        if num % 10 == 0:
+            queue.check_valid()
+            assert list(queue) == model
+            assert queue.soonest(16) == model[:16]
+            last = model[-1]
+            rank = sum(one.tag == last.tag for one in model)
+            assert queue.place(last.tag, rank) == len(model)
 
 
 def test_an_index_that_drifted_is_found() -> None:

@@ -147,7 +147,7 @@ HITS_PER_BYPASS: Final = 8
 _place: Final = bisect.bisect_left
 _after: Final = bisect.bisect_right
 _insert: Final = bisect.insort
-# How many spent entries a line may keep before they are dropped.
+# How many spent entries may be kept before they are dropped.
 _SPENT: Final = 64
 # (0, 0, number) of an urgent ticket, (1, priority, number) of another: sorts as they are served.
 _Key = tuple[int, int, int]
@@ -155,6 +155,53 @@ _Key = tuple[int, int, int]
 
 def _key(ticket: Ticket) -> _Key:
     return (0, 0, ticket.ticket_num) if ticket.urgent else (1, ticket.priority, ticket.ticket_num)
+
+
+class _Order:
+    """Sorted keys. Who comes and goes near either end moves few of the others, however many."""
+
+    __slots__ = ("_first", "_keys")
+
+    def __init__(self) -> None:
+        self._keys: list[_Key] = []
+        # What is before is spent.
+        self._first = 0
+
+    def add(self, key: _Key) -> None:
+        """Put a key in its place."""
+        keys, first = self._keys, self._first
+        place = _after(keys, key, first)
+        if first and place - first < len(keys) - place:
+            keys[first - 1 : place - 1] = keys[first:place]
+            keys[place - 1] = key
+            self._first = first - 1
+        else:
+            keys.insert(place, key)
+
+    def drop(self, key: _Key) -> None:
+        """Take a key out."""
+        keys, first = self._keys, self._first
+        place = _place(keys, key, first)
+        if place - first >= len(keys) - place:
+            keys.pop(place)
+            return
+        keys[first + 1 : place + 1] = keys[first:place]
+        self._first = first = first + 1
+        if 2 * first > len(keys) and first > _SPENT:
+            del keys[:first]
+            self._first = 0
+
+    def place(self, key: _Key) -> int:
+        """Return a key's place, from 0."""
+        return _place(self._keys, key, self._first) - self._first
+
+    def soonest(self, count: int) -> list[_Key]:
+        """Return the first keys, at most so many."""
+        return self._keys[self._first : self._first + count]
+
+    def all(self) -> list[_Key]:
+        """Return every key, in order."""
+        return self._keys[self._first :]
 
 
 class _Line:
@@ -215,7 +262,7 @@ class TicketQueue:
         self._lines: dict[str, _Line] = {}
         # Those of models for which nobody waits, for the next who does: a line is seven lists.
         self._kept: dict[str, _Line] = {}
-        self._keys: list[_Key] = []
+        self._keys = _Order()
         self._urgent: list[int] = []
         self._head_keys: list[_Key] = []
         self._heads: list[Ticket] | None = None
@@ -256,7 +303,7 @@ class TicketQueue:
                 line.returned[num] = ticket.passed_over
         key = _key(ticket)
         _insert(line.keys, key)
-        _insert(self._keys, key)
+        self._keys.add(key)
         self._show(line)
 
     def remove(self, ticket: Ticket) -> None:
@@ -272,7 +319,7 @@ class TicketQueue:
         else:
             self._freeze(ticket, line)
         line.keys.pop(_place(line.keys, key))
-        self._keys.pop(_place(self._keys, key))
+        self._keys.drop(key)
         self._show(line)
         if not line.keys:
             line.passed.clear()
@@ -289,9 +336,11 @@ class TicketQueue:
         ticket.urgent = True
         _insert(self._urgent, ticket.ticket_num)
         _insert(line.exclusive if ticket.exclusive else line.urgent, ticket.ticket_num)
-        for keys in (line.keys, self._keys):
-            keys.pop(_place(keys, before))
-            _insert(keys, _key(ticket))
+        after = _key(ticket)
+        line.keys.pop(_place(line.keys, before))
+        _insert(line.keys, after)
+        self._keys.drop(before)
+        self._keys.add(after)
         self._show(line)
 
     def _show(self, line: _Line) -> None:
@@ -402,7 +451,7 @@ class TicketQueue:
 
     def soonest(self, count: int) -> list[Ticket]:
         """Return the first tickets, at most ``count``, in the order of service."""
-        return [self._by_num[key[2]] for key in self._keys[:count]]
+        return [self._by_num[key[2]] for key in self._keys.soonest(count)]
 
     def heads(self) -> list[Ticket]:
         """Return each model's next ticket, and its oldest, in the order of service."""
@@ -417,16 +466,16 @@ class TicketQueue:
         line = self._lines.get(tag)
         if line is None or rank > len(line.keys):
             return None
-        return _place(self._keys, line.keys[rank - 1]) + 1
+        return self._keys.place(line.keys[rank - 1]) + 1
 
     def __iter__(self) -> Iterator[Ticket]:
         """Iterate in the order of service: urgent first, then by priority and number."""
-        return iter([self._by_num[key[2]] for key in self._keys])
+        return iter([self._by_num[key[2]] for key in self._keys.all()])
 
     def check_valid(self) -> None:
         """Raise AssertionError where the indices disagree."""
         keys = sorted(_key(ticket) for ticket in self._by_num.values())
-        assert keys == self._keys, "the order is not the tickets'"  # noqa: S101 - this is the check
+        assert keys == self._keys.all(), "the order is not the tickets'"  # noqa: S101 - this is the check
         lines = sorted(key for line in self._lines.values() for key in line.keys)
         assert lines == keys, "a ticket is missing from its model's line"  # noqa: S101
         shown = sorted(key for line in self._lines.values() for key in line.shown)
