@@ -148,6 +148,18 @@ def test_an_arrow_solves_for_any_free_unknowns_what_its_full_matrix_does(seed: i
     np.testing.assert_allclose(PATTERN.gathered(dense).solve(right, free), solution, atol=1e-7)
 
 
+def test_twins_in_one_set_leave_the_memory_of_others_as_open_as_it_is() -> None:
+    """Rounding made the twins' null space look like knowledge of the memory of others."""
+    design = np.array([[1.0, 1.0, 1.0, 0.0]] * 5 + [[1.0, 0.0, 0.0, 1.0]] * 5)
+    for pattern in (Pattern(4, [[1, 2], [3]]), Pattern.whole(4)):
+        rows = SparseRows.of_matrix(design)
+        information = Information(rows.arrow(np.ones(10), pattern))
+        every = SparseRows.of_matrix(np.eye(4))
+        assert not information.determines(every).any()
+        seen = SparseRows.of_matrix(design[[0, 5]])
+        assert information.determines(seen).all()
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_a_regression_by_sets_is_the_regression_of_all_at_once(seed: int) -> None:
     """Spikes, terms and a memory of others: everything that couples the sets."""

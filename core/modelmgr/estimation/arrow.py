@@ -189,11 +189,15 @@ class ArrowInverse:
         self.values: FloatArray = np.zeros(len(arrow.values))
         self.across: FloatArray = np.zeros(self.pattern.size)
         theirs = self.pattern.parts(arrow.values)
-        for (members, inverse), (_, block) in zip(
-            self.pattern.parts(self.values), theirs, strict=True
-        ):
+        for (_, inverse), (_, block) in zip(self.pattern.parts(self.values), theirs, strict=True):
             inverse[:] = _inverted(block)
-            self.across[members] = -np.einsum("kij,kj->ki", inverse, border[members])
+        # Solved for, not multiplied out: where twins are in a block, the inverse is all null space,
+        # and of its product with the border nothing would be left but rounding.
+        everywhere = np.ones(self.pattern.size, dtype=np.bool_)
+        solved = np.zeros((self.pattern.size, 1))
+        for members, block in self.pattern.parts(arrow.values):
+            _solve_blocks(block, members, border[:, None], everywhere, solved)
+        self.across -= solved[:, 0]
         self.across[0] = 1.0
         self.remaining = float(np.einsum("i,i->", border, self.across))
 
