@@ -53,6 +53,7 @@ _FINAL_STEPS = 25
 _SCALE_OF_MANY = (0.3, 1.0 / 0.38532)
 _SCALE_OF_FEW = (0.5, 1.4826)
 _MANY = 30
+_DIGITS = 5  # of degrees of freedom: a whole number of them must not fall below it by rounding
 _PREFERRED = 0.5  # of the scale: as good as the start itself is no reason to leave it
 _WIDENED = 2.0  # times the scale of the readings alone: no history widens the noise that much
 _JUDGES = 10.0  # degrees of freedom from which the readings alone know their scale
@@ -250,7 +251,7 @@ class _Iteration:
         problem = self.problem
         information = problem.design.arrow(self.weights, problem.history.pattern)
         used = self._precision.inverse().trace_of_product(information)
-        degrees = float(self.weights.sum()) - used
+        degrees = round(float(self.weights.sum()) - used, _DIGITS)
         if degrees < 1e-6:
             return self.scale, 0.0
         squares = float(self.weights @ self._residuals() ** 2)
