@@ -390,7 +390,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
                 archive.extractall(folder / "compiled")
             libraries["compiled"] = folder / "compiled"
         figures = measure_rates(libraries, args.requests, args.rounds, simpy=not args.no_simpy)
-        growth = measure_growth(libraries, max(2_000, args.requests // 5), args.rounds)
+        growth = measure_growth(libraries, args.requests, args.rounds)
         long = measure_long(libraries, args.long) if args.long else {}
     return {
         "loads_share": round(ours(zipf(17), args.requests).loads / args.requests, 4),
