@@ -120,6 +120,21 @@ def test_readings_that_are_left_out_would_have_changed_no_decision(seed: int) ->
     assert some.result == every.result
 
 
+def test_a_load_of_ten_years_is_waited_for_without_looking_every_half_second() -> None:
+    years_ns = 10 * 365 * 86_400 * NS_PER_S
+    scenario = make_scenario(
+        [make_model("slow", load=constant(years_ns)), make_model("other")],
+        seconds=5,
+        arrivals=Arrivals(pattern="poisson", rate_per_s=2.0),
+        manager=ManagerOptions(wait_timeout_ns=None),
+    )
+    result = run(scenario).result
+    assert result.requests.completed == result.requests.total > 0
+    waits = result.models["slow"].wait_ns
+    assert waits is not None
+    assert waits.max > 0.9 * years_ns
+
+
 def test_a_dead_copy_that_is_unloaded_when_another_is_cleared_away_ends_once() -> None:
     """Clearing one dead copy away made room for a plan that evicted the next one on the list."""
     scenario = read_scenario(SCENARIOS / "ci-benchmark.yaml")

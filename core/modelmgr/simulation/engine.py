@@ -153,7 +153,7 @@ class Engine:
                         self._ask(what, now_ns)
                 elif kind in (POLL, FAULT):
                     unsure = True
-                    if not self._look(kind, more, now_ns):
+                    if not self._look(kind, more, now_ns, arrival_ns):
                         return True
                 else:
                     unsure = True
@@ -219,7 +219,7 @@ class Engine:
         if world.pending and not self._polling:
             self._start_polling(now_ns)
 
-    def _look(self, kind: int, fault: int, now_ns: int) -> bool:
+    def _look(self, kind: int, fault: int, now_ns: int, arrival_ns: int) -> bool:
         """Poll, or let a fault strike; False where nothing else can happen any more."""
         world = self._world
         if kind == FAULT:
@@ -235,12 +235,24 @@ class Engine:
             world.read_all(now_ns)
             world.clear_away_the_dead(now_ns)
             world.absorb(world.scheduler.deadline(now_ns), now_ns)
-            self._start_polling(now_ns)
+            self._start_polling(now_ns + self._vain_polls_ns(now_ns, arrival_ns))
         return not self._is_over()
 
     def _start_polling(self, now_ns: int) -> None:
         self._polling = True
         self._world.push(now_ns + self._world.poll_interval_ns, POLL, None)
+
+    def _vain_polls_ns(self, now_ns: int, arrival_ns: int) -> int:
+        """Return for how long polls would find nothing: long loads are waited for without them."""
+        world = self._world
+        if world.unquiet:
+            return 0
+        due_ns = world.scheduler.next_deadline_ns()
+        soonest_ns = min(arrival_ns, world.heap[0][0], NEVER if due_ns is None else due_ns)
+        vain = (soonest_ns - now_ns) // world.poll_interval_ns - 1
+        if vain <= 0 or any(copy.dead for copy in world.copies.values()):
+            return 0
+        return vain * world.poll_interval_ns
 
     def _something_to_watch(self) -> bool:
         """Say whether the driver's watch would go on reading."""
