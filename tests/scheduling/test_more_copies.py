@@ -68,7 +68,6 @@ def test_a_line_that_takes_longer_than_a_load_buys_at_once() -> None:
     driver.request("a")
     assert len(driver.loads()) == 1
     driver.request("a")
-    driver.read()
     assert len(driver.loads()) == 2
 
 

@@ -197,13 +197,19 @@ class Scheduler:
             return ticket.ticket_num, self._take_actions()
         self.queue.push(ticket)
         model.changes += 1
-        # Nothing was freed, so nobody but the newcomer can have become servable.
-        if self.queue.first(tag) is ticket:
+        # Nothing was freed, so nobody but the newcomer can have become servable, or the first of
+        # its line, which may have become long enough for one more copy.
+        first = self.queue.first(tag)
+        if first is ticket:
             copy = self._admission.free_copy(model, ticket)
             if copy is not None:
                 self._grant_waiting(ticket, copy)
             else:
                 self._serve(ticket)
+        elif first is not None and model.staying:
+            rooms = self._admission.most_room()
+            if not self._admission.in_vain(first, model, rooms, self._now_ns):
+                self._serve(first)
         if deadline_ns is not None and (
             ticket.ticket_num in self.queue or self._is_claiming(ticket)
         ):
