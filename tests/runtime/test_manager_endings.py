@@ -107,17 +107,22 @@ def test_a_shutdown_from_within_names_the_holders_also_where_waits_never_end() -
     manager.shutdown()
 
 
-def test_a_shutdown_tells_what_is_still_being_unloaded_from_who_still_holds_something() -> None:
-    """It returned without a word, and left a close() that hung to be found by other means."""
-    go_on = threading.Event()
+def with_a_slow_close(device: FakeDevice, go_on: threading.Event) -> ModelManager:
+    """Return a manager with an idle copy that takes until ``go_on`` to close."""
 
     class ClosesSlowly:
         def close(self) -> None:
             wait_for(go_on)
 
-    device = FakeDevice()
     manager = manager_of(device)
     manager.lease("slow", ClosesSlowly, worst_case_mb=100.0).release()
+    return manager
+
+
+def test_a_shutdown_tells_what_is_still_being_unloaded_from_who_still_holds_something() -> None:
+    """It returned without a word, and left a close() that hung to be found by other means."""
+    device, go_on = FakeDevice(), threading.Event()
+    manager = with_a_slow_close(device, go_on)
     with pytest.raises(ShutdownTimeoutError) as late:
         manager.shutdown(timeout=0.05)
     assert str(late.value) == (
@@ -130,15 +135,8 @@ def test_a_shutdown_tells_what_is_still_being_unloaded_from_who_still_holds_some
 
 
 def test_a_shutdown_names_holders_and_unloads_in_one_message() -> None:
-    go_on = threading.Event()
-
-    class ClosesSlowly:
-        def close(self) -> None:
-            wait_for(go_on)
-
-    device = FakeDevice()
-    manager = manager_of(device)
-    manager.lease("slow", ClosesSlowly, worst_case_mb=100.0).release()
+    device, go_on = FakeDevice(), threading.Event()
+    manager = with_a_slow_close(device, go_on)
     held = Party(lambda: manager.lease("small", lambda: FakeModel(device, 1000.0))).result()
     with pytest.raises(
         ShutdownTimeoutError,

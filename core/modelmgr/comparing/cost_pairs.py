@@ -58,9 +58,6 @@ class _Lines(NamedTuple):
     gated: int
 
 
-_NO_LINES = _Lines((), 0)
-
-
 class _Plan(NamedTuple):
     """What is read of a model, and how it is judged."""
 

@@ -119,6 +119,11 @@ def _tie(copy: IdleCopy) -> tuple[bool, bool, tuple[int, int, int]]:
     return not copy.surplus, not copy.cold, _age(copy)
 
 
+def _last_needed(sizes: Sequence[int], values: Sequence[float], need: int) -> float:
+    """Return the value of the last of the least valuable that suffice, infinity where none do."""
+    return (by_value(sizes, values, need) or [math.inf])[-1]
+
+
 class Lru:
     """Least recently used first."""
 
@@ -143,7 +148,7 @@ class Lru:
 
     def dearest(self, sizes: Sequence[int], values: Sequence[float], need: int) -> float:
         """Return the latest use among the oldest that suffice."""
-        return (by_value(sizes, values, need) or [math.inf])[-1]
+        return _last_needed(sizes, values, need)
 
     def values(self, candidates: Sequence[IdleCopy], now_ns: int) -> list[float]:  # noqa: ARG002 - protocol
         """Return the time of last use, nanoseconds."""
@@ -206,7 +211,7 @@ class Gdsf:
 
     def dearest(self, sizes: Sequence[int], values: Sequence[float], need: int) -> float:
         """Return the most valuable of the least valuable that suffice."""
-        return (by_value(sizes, values, need) or [math.inf])[-1]
+        return _last_needed(sizes, values, need)
 
     def values(self, candidates: Sequence[IdleCopy], now_ns: int) -> list[float]:  # noqa: ARG002 - protocol
         """Return L + frequency · reload time / size."""
