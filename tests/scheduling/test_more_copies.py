@@ -101,3 +101,15 @@ def test_the_ceiling_holds_and_copies_on_their_way_out_do_not_count() -> None:
     assert len(driver.loads()) == 3
     driver.obey()
     assert driver.granted(ticket) is not None
+
+
+def test_the_first_in_order_gets_the_copy_that_the_oldest_of_its_line_waited_for() -> None:
+    driver = VirtualDriver(100)
+    driver.know("a", 20, load_ns=1000, hold_ns=10)
+    holder(driver, "a")
+    driver.request("a", priority=1)
+    driver.wait(600)
+    first = driver.request("a", priority=0)
+    assert len(driver.loads()) == 1
+    driver.wait(500)
+    assert [load.ticket_num for load in driver.loads()[1:]] == [first]

@@ -115,6 +115,7 @@ class PromiseJudge:
         # What the event brought.
         self._served_on: dict[int, tuple[int, bool]] = {}
         self._victims: list[StartUnload] = []
+        self._lost_to: dict[int, set[str]] = {}
         self._ended: set[int] = set()
         self._more: dict[str, bool] = {}
         self._gone_from_queue: list[Asked] = []
@@ -341,9 +342,10 @@ class PromiseJudge:
             # Nobody has a place of its own in the order.
             in_order = all(one.plain for one in (*served, *waiting))
             in_order = in_order and not (self._kept or self._kept_before)
+            served = [one for one in served if one.num in self._served_on]
+            self._lost_to = self._whose_victims(served)
             for one in served:
-                if one.num in self._served_on:
-                    self._judge_service(one, waiting, in_order=in_order)
+                self._judge_service(one, waiting, in_order=in_order)
             self._judge_waiting(waiting)
         if self._victims:
             self._judge_victims()
@@ -460,12 +462,26 @@ class PromiseJudge:
             return not failed and (ceiling is None or staying < ceiling)
         if told is None and failed:
             return False
-        evicted = any(u.tag == asked.tag and u.requested_by == one.tag for u in self._victims)
-        if asked.tag == one.tag or evicted:
+        if asked.tag == one.tag or asked.tag in self._lost_to.get(one.num, ()):
             return True
         if staying:
             return False
         return told is None or told.needed_bytes <= self.true.limits[device]
+
+    def _whose_victims(self, served: list[Asked]) -> dict[int, set[str]]:
+        """Return the models that lost a copy to each ticket that is served.
+
+        An eviction names the model that it is for. Where more of that model are served than there
+        are plans with victims it is held against the oldest: the others found room beside it.
+        """
+        lost: dict[int, set[str]] = {}
+        for tag in {unload.requested_by for unload in self._victims}:
+            unloads = [unload for unload in self._victims if unload.requested_by == tag]
+            plans = {unload.chosen for unload in unloads}
+            nums = sorted(one.num for one in served if one.tag == tag)
+            for num in nums if len(plans) >= len(nums) else nums[:1]:
+                lost[num] = {unload.tag for unload in unloads}
+        return lost
 
     # Progress --------------------------------------------------------------------------------
 

@@ -293,8 +293,16 @@ class Admission:
         return waiting * hold_ns > model.reload_ns * max(1, model.staying)
 
     def line_moved_ns(self, ticket: Ticket) -> int:
-        """Return when the line for a ticket's model last moved, or when the ticket came."""
-        return max(ticket.submitted_ns, self._models[ticket.tag].granted_ns)
+        """Return when the line for a ticket's model last moved, or when it began.
+
+        It is the line's time and not the ticket's: else an older one of lower priority would be
+        worth a load before the one that is served first.
+        """
+        oldest = self._queue.oldest(ticket.tag)
+        began_ns = ticket.submitted_ns
+        if oldest is not None and oldest.submitted_ns < began_ns:
+            began_ns = oldest.submitted_ns
+        return max(began_ns, self._models[ticket.tag].granted_ns)
 
     def next_cold_ns(self, now_ns: int) -> int | None:
         """Return when the next idle copy turns cold and scaling up may take it."""

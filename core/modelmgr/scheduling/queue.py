@@ -449,6 +449,14 @@ class TicketQueue:
         line = self._lines.get(tag)
         return None if line is None else self._by_num[line.keys[0][2]]
 
+    def oldest(self, tag: str) -> Ticket | None:
+        """Return the ticket of a model that came first, but for those that want a drained device."""
+        line = self._lines.get(tag)
+        if line is None:
+            return None
+        nums = [*line.calm[:1], *line.urgent[:1]]
+        return self._by_num[min(nums)] if nums else None
+
     def soonest(self, count: int) -> list[Ticket]:
         """Return the first tickets, at most ``count``, in the order of service."""
         return [self._by_num[key[2]] for key in self._keys.soonest(count)]

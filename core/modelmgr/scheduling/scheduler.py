@@ -603,17 +603,18 @@ class Scheduler:
     def _wake_to_scale_up(self, ticket: Ticket) -> None:
         """See to it that time alone can make one more copy worth its load, or its victims cold."""
         pays = self._admission.scale_up_pays(ticket, self._now_ns)
-        if (
-            pays == ticket.wake_pays
-            and ticket.wake_ns is not None
-            and ticket.wake_ns > self._now_ns
-        ):
-            return  # copies that come free later turn cold later
+        asked_ns = ticket.wake_ns if pays == ticket.wake_pays else None
+        if asked_ns is not None and asked_ns <= self._now_ns:
+            asked_ns = None
         if pays:
+            if asked_ns is not None:
+                return  # copies that come free later turn cold later
             wake_ns = self._admission.next_cold_ns(self._now_ns)
         else:
             moved_ns = self._admission.line_moved_ns(ticket)
             wake_ns = moved_ns + self.models[ticket.tag].reload_ns
+            if asked_ns is not None and asked_ns <= wake_ns:
+                return  # it is looked at then, and may ask for later
         # What is due already waits for an event, not for time: a copy that is coming, for one.
         if wake_ns is not None and wake_ns > self._now_ns and wake_ns != ticket.wake_ns:
             ticket.wake_ns = wake_ns
