@@ -450,7 +450,7 @@ class TicketQueue:
         return None if line is None else self._by_num[line.keys[0][2]]
 
     def oldest(self, tag: str) -> Ticket | None:
-        """Return the ticket of a model that came first, but for those that want a drained device."""
+        """Return who of a model came first, those that want a drained device left out."""
         line = self._lines.get(tag)
         if line is None:
             return None
