@@ -299,6 +299,12 @@ TABLE: tuple[Mutation, ...] = (
     # Fairness: passed over at most max_bypass times, first come first served among equals.
     _M(
         FAIRNESS,
+        "admission.py",
+        "            began_ns = oldest.submitted_ns\n",
+        "            began_ns += 0\n",
+    ),
+    _M(
+        FAIRNESS,
         "queue.py",
         "        while line.calm and line.count(line.calm[0]) >= self._max_bypass:\n",
         "        while line.calm and line.count(line.calm[0]) > self._max_bypass:\n",
