@@ -249,7 +249,8 @@ class PromiseJudge:
             must(not self._closed, "an eviction after the end", unload)
             self._victims.append(unload)
             tag = unload.requested_by or ""
-            if tag not in self._more:
+            own = not unload.candidates  # one that no device can run makes no room for another
+            if tag not in self._more and not own:
                 self._more[tag] = self._count(tag) > 0
         elif reason == "reset":
             due = self._event == "reset" or (released and number in self._condemned)

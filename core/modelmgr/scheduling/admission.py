@@ -265,8 +265,14 @@ class Admission:
 
     # Loads -----------------------------------------------------------------------------------
 
-    def load(self, ticket: Ticket, now_ns: int) -> Plan | None:
-        """Return how a new copy could be loaded for the ticket now."""
+    def load(self, ticket: Ticket, now_ns: int, *, pays: bool) -> Plan | None:
+        """Return how a new copy could be loaded for the ticket now.
+
+        Args:
+            ticket: one that waits, or would.
+            now_ns: the present.
+            pays: one more copy is worth its load, should the model have some.
+        """
         model = self._models[ticket.tag]
         staying = model.staying
         if self._at_ceiling(model):
@@ -275,7 +281,7 @@ class Admission:
             return self._drained(ticket, now_ns)
         if model.costs is None:
             return self._isolated(ticket, now_ns) if staying == 0 else None
-        if staying and not self.scale_up_pays(ticket, now_ns):
+        if staying and not pays:
             return None
         return self._known(ticket, model.costs.needed_bytes, now_ns, more=staying > 0)
 

@@ -454,8 +454,10 @@ class TicketQueue:
         line = self._lines.get(tag)
         if line is None:
             return None
-        nums = [*line.calm[:1], *line.urgent[:1]]
-        return self._by_num[min(nums)] if nums else None
+        calm, urgent = line.calm, line.urgent
+        if calm and (not urgent or calm[0] < urgent[0]):
+            return self._by_num[calm[0]]
+        return self._by_num[urgent[0]] if urgent else None
 
     def soonest(self, count: int) -> list[Ticket]:
         """Return the first tickets, at most ``count``, in the order of service."""

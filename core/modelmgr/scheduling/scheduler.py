@@ -495,10 +495,11 @@ class Scheduler:
             model = Model(tag, self.settings.min_copies, self.settings.max_copies)
             self.models[tag] = model
             try:
-                return self._admission.load(ticket, now_ns)
+                return self._admission.load(ticket, now_ns, pays=False)
             finally:
                 del self.models[tag]
-        return self._admission.load(ticket, now_ns)
+        pays = self._admission.scale_up_pays(ticket, now_ns)
+        return self._admission.load(ticket, now_ns, pays=pays)
 
     def waiting_for(self, ticket_num: int) -> Ticket | None:
         """Return a ticket that has not ended: waiting or committed."""
@@ -582,8 +583,10 @@ class Scheduler:
             if hopeless is not None:
                 self._order_unload(hopeless, "make-room", ticket.tag, chosen=(hopeless.number,))
             plan = admission.room_to_run(ticket, self._now_ns)
+        pays = False
         if plan is None:
-            plan = admission.load(ticket, self._now_ns)
+            pays = bool(model.staying) and admission.scale_up_pays(ticket, self._now_ns)
+            plan = admission.load(ticket, self._now_ns, pays=pays)
         if (
             plan is not None
             and plan.victims
@@ -596,13 +599,12 @@ class Scheduler:
             return True
         self._keep_a_device(ticket)
         if model.staying:
-            self._wake_to_scale_up(ticket)
+            self._wake_to_scale_up(ticket, pays=pays)
         ticket.looked_at = model.changes
         return False
 
-    def _wake_to_scale_up(self, ticket: Ticket) -> None:
+    def _wake_to_scale_up(self, ticket: Ticket, *, pays: bool) -> None:
         """See to it that time alone can make one more copy worth its load, or its victims cold."""
-        pays = self._admission.scale_up_pays(ticket, self._now_ns)
         asked_ns = ticket.wake_ns if pays == ticket.wake_pays else None
         if asked_ns is not None and asked_ns <= self._now_ns:
             asked_ns = None
