@@ -88,7 +88,7 @@ def _as_if_idle(entry: Entry, active: bool) -> int:  # noqa: ARG001 - the fault
     return max(entry.resident_bytes, 0 if entry.settled else entry.reserved_bytes)
 
 
-def _nothing(*_: object) -> None:
+def _nothing(*_: object, **_named: object) -> None:
     return None
 
 
