@@ -113,3 +113,16 @@ def test_the_first_in_order_gets_the_copy_that_the_oldest_of_its_line_waited_for
     assert len(driver.loads()) == 1
     driver.wait(500)
     assert [load.ticket_num for load in driver.loads()[1:]] == [first]
+
+
+def test_who_could_buy_and_had_no_room_is_served_as_soon_as_there_is_some() -> None:
+    driver = VirtualDriver(60)
+    for tag, size in (("a", 18), ("b", 20), ("c", 20)):
+        driver.know(tag, size, load_ns=1000)
+    for tag in ("a", "b", "c"):
+        driver.request(tag)
+    waits = driver.request("a")  # a copy is coming: one more does not pay yet
+    driver.load(1)
+    assert len(driver.loads()) == 3, "it pays, and there is no room"
+    driver.worker_lost(2)
+    assert [load.ticket_num for load in driver.loads()[3:]] == [waits]

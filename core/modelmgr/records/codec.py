@@ -32,7 +32,7 @@ from modelmgr.records.input_files import read_input
 from modelmgr.records.json_places import has_each_key_once
 from modelmgr.records.json_source import JsonSource
 from modelmgr.records.model_json import decode_model, model_to_plain
-from modelmgr.records.quick_models import quick_model
+from modelmgr.records.quick_models import QuickModels
 from modelmgr.records.validation import convert
 from modelmgr.units import MIB, format_bytes
 
@@ -269,15 +269,11 @@ def _read_models(
     source: JsonSource, models: Mapping[str, msgspec.Raw], repeated: Mapping[str, list[int]]
 ) -> dict[str, ModelCost]:
     found: dict[str, ModelCost] = {}
-    dimensions: tuple[str, ...] = ()
+    quick = QuickModels()
     for tag, raw in models.items():
-        quick = None
-        if tag not in repeated and len(raw) <= MAX_MODEL_BYTES:
-            quick = quick_model(raw, dimensions)
-        if quick is None:
-            found[tag] = _read_model(source, tag, raw, repeated.get(tag))
-        else:
-            found[tag], dimensions = quick
+        is_plain = tag not in repeated and len(raw) <= MAX_MODEL_BYTES
+        cost = quick.read(raw) if is_plain else None
+        found[tag] = _read_model(source, tag, raw, repeated.get(tag)) if cost is None else cost
     return found
 
 

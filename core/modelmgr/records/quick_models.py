@@ -8,6 +8,7 @@ models is read in a fifth of the time, and whatever is not plainly well is left 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -28,32 +29,55 @@ class _Outline(msgspec.Struct):
     shapes: tuple[dict[str, msgspec.Raw], ...] = ()
 
 
-def quick_model(
-    raw: msgspec.Raw, likely: tuple[str, ...]
-) -> tuple[ModelCost, tuple[str, ...]] | None:
-    """Return the record of a model and its dimensions' names, in their order.
+class QuickModels:
+    """Reads one file's models, of which most have the same dimensions as the one before.
 
-    None where ``model_json`` has to look at it.
-
-    Args:
-        raw: the model's text.
-        likely: the dimensions of the model before: most models of a file have the same.
+    Shapes of equal dimensions share one mapping: twenty thousand of them would be a fifth of the
+    memory, and nobody changes a record.
     """
-    try:
-        plain = _decoder(likely).decode(raw)
-        names = likely
-    except (msgspec.DecodeError, RecursionError):
+
+    def __init__(self) -> None:
+        """Expect nothing."""
+        self._names: tuple[str, ...] = ()
+        self._known: dict[tuple[int, ...], dict[str, int]] = {}
+
+    def read(self, raw: msgspec.Raw) -> ModelCost | None:
+        """Return the record of a model's text; None where ``model_json`` has to look at it."""
         try:
-            names = _dimensions(raw)
-            if not all(map(_PLAIN_NAME.fullmatch, names)):
-                return None
-            plain = _decoder(names).decode(raw)
+            plain = self._decode(raw)
         except (msgspec.DecodeError, RecursionError):
             return None
-    fields = {name: getattr(plain, name) for name in plain.__struct_fields__}
-    fields["shapes"] = tuple(_shape(names, shape) for shape in plain.shapes)
-    cost = ModelCost(**fields)
-    return (cost, names) if _is_well(cost) else None
+        if plain is None:
+            return None
+        fields = msgspec.structs.asdict(plain)
+        fields["shapes"] = tuple(self._shapes(plain.shapes))
+        cost = ModelCost(**fields)
+        return cost if _is_well(cost) else None
+
+    def _decode(self, raw: msgspec.Raw) -> Any:  # noqa: ANN401 - of a type made at run time
+        try:
+            return _decoder(self._names).decode(raw)
+        except msgspec.DecodeError:
+            names = _dimensions(raw)
+        if names == self._names or not all(map(_PLAIN_NAME.fullmatch, names)):
+            return None
+        plain = _decoder(names).decode(raw)
+        self._names, self._known = names, {}
+        return plain
+
+    def _shapes(self, plain: Iterable[Any]) -> Iterator[ShapeCost]:
+        known, count = self._known, len(self._names)
+        for shape in plain:
+            sizes = _astuple(shape)[:count]
+            dims = known.get(sizes)
+            if dims is None:
+                dims = known[sizes] = dict(zip(self._names, sizes, strict=True))
+            yield ShapeCost(
+                dims=dims,
+                activation_bytes=shape.activation_bytes,
+                latency_ns=shape.latency_ns,
+                throughput_per_s=shape.throughput_per_s,
+            )
 
 
 def _dimensions(raw: msgspec.Raw) -> tuple[str, ...]:
@@ -90,16 +114,6 @@ def _decoder(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(model)
 
 
-def _shape(names: tuple[str, ...], shape: Any) -> ShapeCost:  # noqa: ANN401 - of a type made at run time
-    fields = _astuple(shape)
-    return ShapeCost(
-        dims=dict(zip(names, fields)),  # noqa: B905 - the sizes come first, the figures after them
-        activation_bytes=fields[-3],
-        latency_ns=fields[-2],
-        throughput_per_s=fields[-1],
-    )
-
-
 def _is_well(cost: ModelCost) -> bool:
     estimate, interval = cost.initial_estimate_bytes, cost.interval_95_bytes
     if estimate is None and cost.error is None:
@@ -108,33 +122,32 @@ def _is_well(cost: ModelCost) -> bool:
         return False
     if interval is not None and interval[0] > interval[1]:
         return False
-    copies, unload = cost.copies, cost.unload
+    copies, unload, shapes = cost.copies, cost.unload, cost.shapes
+    second_copy = None if copies is None else copies.second_copy_bytes
+    reclaim = None if unload is None else unload.reclaim_ns
     return (
         _adds_up(cost.ledger, cost.peak_bytes)
-        and _are_bytes(cost.resident_bytes)
-        and _are_bytes(cost.peak_bytes)
-        and _are_bytes(cost.load_peak_bytes)
-        and _are_bytes(None if copies is None else copies.second_copy_bytes)
-        and _rises(cost.load_ns)
-        and _rises(None if unload is None else unload.reclaim_ns)
-        and all(map(_are_bytes, [each.activation_bytes for each in cost.shapes]))
-        and all(map(_rises, [each.latency_ns for each in cost.shapes]))
+        and _are_bytes((cost.resident_bytes, cost.peak_bytes, cost.load_peak_bytes, second_copy))
+        and _rise((cost.load_ns, reclaim))
+        and _are_bytes([each.activation_bytes for each in shapes])
+        and _rise([each.latency_ns for each in shapes])
     )
 
 
-def _are_bytes(measured: MeasuredBytes | None) -> bool:
-    if measured is None:
-        return True
-    interval, samples = measured.interval_95, measured.samples
-    return (
-        measured.value >= 0
-        and (not samples or min(samples) >= 0)
-        and (interval is None or interval[0] <= interval[1])
-    )
+def _are_bytes(figures: Iterable[MeasuredBytes | None]) -> bool:
+    for each in figures:
+        if each is None:
+            continue
+        interval, samples = each.interval_95, each.samples
+        if each.value < 0 or (samples and min(samples) < 0):
+            return False
+        if interval is not None and interval[0] > interval[1]:
+            return False
+    return True
 
 
-def _rises(measured: MeasuredDuration | None) -> bool:
-    return measured is None or 0 <= measured.min <= measured.median <= measured.max
+def _rise(figures: Iterable[MeasuredDuration | None]) -> bool:
+    return all([each is None or 0 <= each.min <= each.median <= each.max for each in figures])
 
 
 def _adds_up(ledger: Ledger | None, peak: MeasuredBytes | None) -> bool:

@@ -617,11 +617,12 @@ class Scheduler:
             wake_ns = moved_ns + self.models[ticket.tag].reload_ns
             if asked_ns is not None and asked_ns <= wake_ns:
                 return  # it is looked at then, and may ask for later
-        # What is due already waits for an event, not for time: a copy that is coming, for one.
-        if wake_ns is not None and wake_ns > self._now_ns and wake_ns != ticket.wake_ns:
-            ticket.wake_ns = wake_ns
-            ticket.wake_pays = pays
+        if wake_ns is not None and wake_ns <= self._now_ns:
+            wake_ns = None  # what is due already waits for an event: a copy that is coming, for one
+        if wake_ns is not None and wake_ns != ticket.wake_ns:
             heapq.heappush(self._wakes, (wake_ns, ticket.ticket_num))
+        ticket.wake_ns = wake_ns
+        ticket.wake_pays = pays
 
     def _count_passed_over(self, served: Ticket, device: Device, evicted: AbstractSet[str]) -> None:
         """Count one against every earlier ticket that lost something to the one that is served.
