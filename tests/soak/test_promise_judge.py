@@ -28,17 +28,6 @@ def test_what_an_older_one_evicted_was_not_taken_by_those_who_load_beside_it() -
     assert driver.scheduler.queue.passed_over(queued) == 0
 
 
-def test_a_reading_from_before_a_clock_stepped_back_covers_no_later_load() -> None:
-    driver = VirtualDriver(60)
-    driver.know("a", 16, 28)
-    begun = driver.query(0)
-    driver.jump(-200)
-    ticket = driver.request("a")
-    driver.deliver(begun)
-    driver.drain()
-    assert driver.granted(ticket) is not None
-
-
 def test_whose_only_copy_no_device_can_run_is_not_scaled_up() -> None:
     driver = VirtualDriver(36, 72)
     driver.know("b", 39)

@@ -421,7 +421,9 @@ class Player:
         return True
 
     def on_jump(self, by_ns: int) -> bool:
-        """The clock steps."""
+        """The clock steps; when a reading in flight was begun is not known after a step back."""
+        if by_ns < 0:
+            self._in_flight.clear()
         self.driver.jump(by_ns)
         return True
 

@@ -38,7 +38,6 @@ class TrueCopy:
     isolated: bool
     phase: Phase = Phase.LOADING
     held: bool = False
-    read: bool = False
     covered: bool = False
     loaded_ns: int = 0
     using_bytes: int = 0

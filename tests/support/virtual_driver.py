@@ -332,8 +332,6 @@ class VirtualDriver:
         fresh = reading.at_ns >= self._reading_ns.get(device, -1)
         if fresh:
             self._reading_ns[device] = reading.at_ns
-            for copy in self.true.on(device):
-                copy.read |= copy.phase is Phase.LOADED and reading.at_ns >= copy.loaded_ns
         self._absorb(
             self.scheduler.memory_reading(
                 device,
@@ -567,7 +565,7 @@ class VirtualDriver:
         """End reservations as promised: known, and a good reading begun after the load."""
         for copy in self.true.copies.values():
             if copy.phase is Phase.LOADED and copy.tag in self.judge.known:
-                copy.covered |= copy.read
+                copy.covered |= self._reading_ns.get(copy.device, -1) >= copy.loaded_ns
 
     def _end(self, action: Outcome) -> None:
         ticket = action.ticket_num

@@ -403,7 +403,11 @@ class Scheduler:
         used_bytes: int,
         own_bytes: Mapping[int, int] | None = None,
     ) -> list[Action]:
-        """A good reading of a device, begun at ``at_ns``; ``own_bytes`` by copy where known."""
+        """A good reading of a device, begun at ``at_ns``; ``own_bytes`` by copy where known.
+
+        ``at_ns`` is of the clock of ``now_ns``. Should that one step back, then nobody knows when
+        what is in flight was begun, and it must not be delivered.
+        """
         self._begin(now_ns)
         ledger = self.devices[device].ledger
         for number in ledger.read(at_ns, used_bytes, own_bytes):
