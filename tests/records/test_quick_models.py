@@ -14,7 +14,7 @@ from modelmgr.records.costs import CostDatabase, ModelCost
 from modelmgr.records.json_places import has_each_key_once
 from modelmgr.records.json_source import JsonSource
 from modelmgr.records.model_json import decode_model
-from modelmgr.records.quick_models import quick_model
+from modelmgr.records.quick_models import QuickModels
 from support.record_strategies import DATABASES
 
 
@@ -28,8 +28,7 @@ def _slowly(text: bytes) -> ModelCost | None:
 
 
 def _quickly(text: bytes) -> ModelCost | None:
-    found = quick_model(msgspec.Raw(text), ())
-    return None if found is None else found[0]
+    return QuickModels().read(msgspec.Raw(text))
 
 
 @given(DATABASES)
@@ -119,13 +118,23 @@ def test_shapes_of_other_dimensions_in_one_model_are_read_all_the_same(text: byt
 
 
 def test_a_file_whose_models_have_other_dimensions_each_is_read_quickly() -> None:
-    first = quick_model(msgspec.Raw(json.dumps(GOOD).encode()), ())
-    assert first is not None
-    other = json.dumps(GOOD).replace("batch_size", "frames").encode()
-    second = quick_model(msgspec.Raw(other), first[1])
-    assert second is not None
-    assert second[1] == ("frames",)
-    assert second[0].shapes[0].dims == {"frames": 1}
+    quick = QuickModels()
+    text = json.dumps(GOOD)
+    frames = text.replace("batch_size", "frames")
+    found = [quick.read(msgspec.Raw(each.encode())) for each in (text, frames, text)]
+    assert [cost and [shape.dims for shape in cost.shapes] for cost in found] == [
+        [{"batch_size": 1}, {"batch_size": 4}],
+        [{"frames": 1}, {"frames": 4}],
+        [{"batch_size": 1}, {"batch_size": 4}],
+    ]
+
+
+def test_a_model_that_is_odd_changes_nothing_for_those_after_it() -> None:
+    quick = QuickModels()
+    text = json.dumps(GOOD).encode()
+    assert quick.read(msgspec.Raw(_changed("shapes", 0, "odd\nname", to=3))) is None
+    assert quick.read(msgspec.Raw(_changed("observations", to=-1))) is None
+    assert quick.read(msgspec.Raw(text)) == _slowly(text)
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     unaccounted_bytes: int | None
 
 
-class ShapeCost(msgspec.Struct, frozen=True, kw_only=True):
+class ShapeCost(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one input shape costs. In the file the dimensions stand beside the figures.
 
     Attributes:

@@ -1,4 +1,8 @@
-"""A measured figure and how good it is: FORMATS' M and D."""
+"""A measured figure and how good it is: FORMATS' M and D.
+
+A database has tens of thousands of them, and nothing in one leads back to it: the garbage collector
+need not know them (``gc=False``).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,9 @@ import msgspec
 Evidence = Literal["exact", "sampled", "estimated"]
 
 
-class MeasuredBytes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class MeasuredBytes(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False
+):
     """A number of bytes with its evidence (FORMATS: M).
 
     Attributes:
@@ -26,7 +32,9 @@ class MeasuredBytes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     samples: tuple[int, ...] = ()
 
 
-class MeasuredDuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class MeasuredDuration(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False
+):
     """A duration in nanoseconds (FORMATS: D); ``p95`` is None where the sample is too small."""
 
     median: int

@@ -101,6 +101,7 @@ def _decoder(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
         ],
         rename={f"size_{place}": name for place, name in enumerate(names)},
         forbid_unknown_fields=True,
+        gc=False,
     )
     model = msgspec.defstruct(
         "_QuickModel",
@@ -147,7 +148,10 @@ def _are_bytes(figures: Iterable[MeasuredBytes | None]) -> bool:
 
 
 def _rise(figures: Iterable[MeasuredDuration | None]) -> bool:
-    return all([each is None or 0 <= each.min <= each.median <= each.max for each in figures])
+    for each in figures:
+        if each is not None and not 0 <= each.min <= each.median <= each.max:
+            return False
+    return True
 
 
 def _adds_up(ledger: Ledger | None, peak: MeasuredBytes | None) -> bool:
