@@ -61,8 +61,8 @@ TABLE: tuple[Mutation, ...] = (
     _M(
         MEMORY,
         "ledger.py",
-        "            and self.reading_at_ns >= loaded_ns\n",
-        "            and self.reading_at_ns >= 0\n",
+        "begun_ns is not None and begun_ns >= loaded_ns\n",
+        "begun_ns is not None\n",
     ),
     _M(
         MEMORY,

@@ -252,3 +252,18 @@ def test_an_older_ticket_whose_idle_copy_is_evicted_for_a_later_one_was_passed_o
     driver.request("d", priority=-1)
     assert [unload.tag for unload in driver.unloads()] == ["c"]
     assert driver.scheduler.queue.passed_over(waiting) == 1
+
+
+def test_what_a_copy_was_seen_to_hold_beyond_its_charge_is_not_forgotten_as_it_settles() -> None:
+    # The reading that ended the reservation was explained by the reservation.
+    d = VirtualDriver(100)
+    d.know("a", 4, 12)
+    t = d.request("a")
+    d.load(1)
+    d.true.copies[1].using_bytes = 10
+    begun = d.query(0, own=True)
+    d.release(_granted(d, t))
+    d.deliver(begun)
+    ledger = d.scheduler.devices[0].ledger
+    assert ledger.reserved_bytes == 0
+    assert ledger.committed_bytes == begun.used_bytes == 10

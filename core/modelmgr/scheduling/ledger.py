@@ -341,14 +341,11 @@ class Ledger:
         """Return the loaded copies that no reading has covered yet."""
         return list(self._unsettled)
 
-    def covers(self, number: int) -> bool:
-        """Say whether the last good reading was begun after this copy's load had ended."""
+    def covers(self, number: int, at_ns: int | None = None) -> bool:
+        """Say whether a reading (the last good one) was begun after this copy's load had ended."""
         loaded_ns = self._entries[number].loaded_ns
-        return (
-            loaded_ns is not None
-            and self.reading_at_ns is not None
-            and self.reading_at_ns >= loaded_ns
-        )
+        begun_ns = self.reading_at_ns if at_ns is None else at_ns
+        return loaded_ns is not None and begun_ns is not None and begun_ns >= loaded_ns
 
     def settle(self, number: int) -> None:
         """End a reservation that a reading has covered."""

@@ -410,10 +410,11 @@ class Scheduler:
         """
         self._begin(now_ns)
         ledger = self.devices[device].ledger
+        # First, or a copy's reservation would be taken for what the reading shows of it.
+        for number in ledger.unsettled():
+            self._settle_if_covered(self.copies[number], at_ns)
         for number in ledger.read(at_ns, used_bytes, own_bytes):
             self._gone(self.copies[number], CopyEvent.UNLOAD_FINISHED)
-        for number in ledger.unsettled():
-            self._settle_if_covered(self.copies[number])
         return self._finish()
 
     def resize(self, device: int, now_ns: int, total_bytes: int, limit_bytes: int) -> list[Action]:
@@ -944,13 +945,14 @@ class Scheduler:
             Reject(self._next_action(), ticket.ticket_num, ticket.tag, refusal, message)
         )
 
-    def _settle_if_covered(self, copy: Copy) -> None:
+    def _settle_if_covered(self, copy: Copy, at_ns: int | None = None) -> None:
         """End a reservation once a reading taken after the load stands for it.
 
         Of a model whose cost is still unknown, the copy settles but the reservation stays.
+        ``at_ns`` is when the reading was begun, the last one by default.
         """
         ledger = self.devices[copy.device].ledger
-        if not ledger.covers(copy.number):
+        if not ledger.covers(copy.number, at_ns):
             return
         if copy.model.costs is not None:
             ledger.settle(copy.number)
