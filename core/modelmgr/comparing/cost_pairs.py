@@ -40,22 +40,28 @@ class _Line(NamedTuple):
         known: its entry in the catalogue.
         rule: how it is judged.
         suffix: ``.p95`` where another statistic than the median is meant.
-        share: the limit's share in floats, a little less: what is close to it is judged exactly.
-        amount: the same of the limit's amount.
+        statistic: the name of that statistic.
     """
 
     known: Known
     rule: Rule
     suffix: str
-    share: float
-    amount: float
+    statistic: str
 
 
 class _Lines(NamedTuple):
-    """How all statistics of one figure are judged; ``gated`` is how many of them are."""
+    """How all statistics of one figure are judged.
+
+    Attributes:
+        lines: one for each statistic.
+        gated: how many of them are.
+        limits: the share and the amount of each limit in floats, a little less: what is close to it
+            is judged exactly.
+    """
 
     lines: tuple[_Line, ...]
     gated: int
+    limits: tuple[tuple[float, float], ...]
 
 
 class _Plan(NamedTuple):
@@ -87,42 +93,49 @@ class CostPairs:
     gated_same: int = 0
     moves: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
     _plans: dict[int, _Plan] = field(default_factory=dict[int, _Plan])
-    _moves: list[float] = field(default_factory=list[float])
 
     def add_model(self, tag: str, old: ModelCost, new: ModelCost, rules: RuleBook) -> None:
         """Pair up one model's figures."""
-        self._moves = []
         plan = self._plans.get(id(rules))
         if plan is None:
             plan = self._plans[id(rules)] = _plan(rules)
         for name, read, lines in plan.places:
-            before, after = read(old), read(new)
-            settled = self._is_settled(lines, before, after)
-            if not settled or self.keep_same:
-                self._pair_up(tag, name, lines, before, after, settled=settled)
-        for old_shape, new_shape in _shapes(old.shapes, new.shapes):
-            self._add_shape(tag, plan, old_shape, new_shape)
-        if self._moves:
-            self.moves[tag] = self._moves
-
-    def _add_shape(self, tag: str, plan: _Plan, old: ShapeCost, new: ShapeCost) -> None:
+            self._add(tag, name, lines, read(old), read(new))
+        shapes = _shapes(old.shapes, new.shapes)
         activation, latency = plan.activation, plan.latency
-        if plan.rules.shapes:
-            name = shape_name(new.dims or old.dims)
-            activation, latency = (
-                _lines(figure, plan.rules, name) for figure in (_ACTIVATION, _LATENCY)
-            )
-        # Nearly always they are settled, and need no name.
-        before, after = old.activation_bytes, new.activation_bytes
-        settled = self._is_settled(activation, before, after)
-        if not settled or self.keep_same:
-            name = f"shapes[{shape_name(new.dims or old.dims)}].activation_bytes"
-            self._pair_up(tag, name, activation, before, after, settled=settled)
-        earlier, later = old.latency_ns, new.latency_ns
-        settled = self._is_settled(latency, earlier, later)
-        if not settled or self.keep_same:
-            name = f"shapes[{shape_name(new.dims or old.dims)}].latency_ns"
-            self._pair_up(tag, name, latency, earlier, later, settled=settled)
+        for old_shape, new_shape in shapes:
+            dims = new_shape.dims or old_shape.dims
+            if rules.shapes:
+                activation, latency = (
+                    _lines(figure, rules, shape_name(dims)) for figure in (_ACTIVATION, _LATENCY)
+                )
+            before, after = old_shape.activation_bytes, new_shape.activation_bytes
+            self._add(tag, "activation_bytes", activation, before, after, dims=dims)
+            earlier, later = old_shape.latency_ns, new_shape.latency_ns
+            self._add(tag, "latency_ns", latency, earlier, later, dims=dims)
+        if moves := _moves(old, new, shapes):
+            self.moves[tag] = moves
+
+    def _add(
+        self,
+        tag: str,
+        name: str,
+        wanted: _Lines,
+        old: Measured,
+        new: Measured,
+        *,
+        dims: dict[str, int] | None = None,
+    ) -> None:
+        """Pair up one figure, of a shape where there are ``dims``; what is settled only counts."""
+        settled = _is_settled(old, new, wanted.limits)
+        if settled and not self.keep_same:
+            if old is not None:
+                self.same += len(wanted.lines)
+                self.gated_same += wanted.gated
+            return
+        if dims is not None:  # nearly always it is settled, and needs no name
+            name = f"shapes[{shape_name(dims)}].{name}"
+        self._pair_up(tag, name, wanted, old, new, settled=settled)
 
     def _pair_up(
         self,
@@ -134,14 +147,14 @@ class CostPairs:
         *,
         settled: bool,
     ) -> None:
-        for line in wanted.lines:
-            name = f"{figure}{line.suffix}"
-            before, after = _value(old, line.suffix), _value(new, line.suffix)
+        for known, rule, suffix, statistic in wanted.lines:
+            name = f"{figure}{suffix}"
+            before, after = _value(old, statistic), _value(new, statistic)
             if before is not None and after is not None:
                 self.pairs.append(
                     Pair(
-                        line.known,
-                        line.rule,
+                        known,
+                        rule,
                         name,
                         before,
                         after,
@@ -150,7 +163,7 @@ class CostPairs:
                         exact=_is_exact(old) and _is_exact(new),
                         measured=True,
                         model=tag,
-                        statistic=line.suffix.removeprefix(".") or "median",
+                        statistic=statistic,
                         old_interval=_said_interval(old),
                         new_interval=_said_interval(new),
                         settled=settled,
@@ -162,43 +175,41 @@ class CostPairs:
                         model=tag,
                         device=None,
                         figure=name,
-                        unit=line.known.unit,
-                        gated=line.rule.gates,
+                        unit=known.unit,
+                        gated=rule.gates,
                         old=before,
                         new=after,
                     )
                 )
 
-    def _is_settled(self, wanted: _Lines, old: Measured, new: Measured) -> bool:
-        """Return whether there is nothing to judge: count what is the same, note how times move.
 
-        That is where all values of both sides lie well within the limits of each other.
-        """
-        # Asked fifty thousand times of a thousand models: calls of its own would take half of it.
-        if old is None or new is None:
-            return old is new
-        if type(old) is MeasuredDuration and type(new) is MeasuredDuration:
-            if old.median:
-                self._moves.append(new.median / old.median)
-            low_old, high_old, low_new, high_new = old.min, old.max, new.min, new.max
-        elif type(old) is MeasuredBytes and type(new) is MeasuredBytes:
-            ordered = sorted((old.value, *old.samples))
-            low_old, high_old = ordered[0], ordered[-1]
-            ordered = sorted((new.value, *new.samples))
-            low_new, high_new = ordered[0], ordered[-1]
-        elif type(old) is int and type(new) is int:
-            low_old, high_old, low_new, high_new = old, old, new, new
-        else:
+def _is_settled(old: Measured, new: Measured, limits: Iterable[tuple[float, float]]) -> bool:
+    """Return whether there is nothing to judge.
+
+    That is where all values of both sides lie well within the limits of each other.
+    """
+    # Asked fifty thousand times of a thousand models: calls of its own would take half of it.
+    if old is None or new is None:
+        return old is new
+    if type(old) is MeasuredBytes and type(new) is MeasuredBytes:
+        ordered = [old.value, *old.samples]
+        ordered.sort()
+        low_old, high_old = ordered[0], ordered[-1]
+        ordered = [new.value, *new.samples]
+        ordered.sort()
+        low_new, high_new = ordered[0], ordered[-1]
+    elif type(old) is MeasuredDuration and type(new) is MeasuredDuration:
+        low_old, high_old, low_new, high_new = old.min, old.max, new.min, new.max
+    elif type(old) is int and type(new) is int:
+        low_old, high_old, low_new, high_new = old, old, new, new
+    else:
+        return False
+    rise, fall = high_new - low_old, high_old - low_new
+    for share, amount in limits:
+        is_beyond = rise > low_old * share + amount or fall > low_new * share + amount
+        if is_beyond and old != new:
             return False
-        rise, fall = high_new - low_old, high_old - low_new
-        for _, _, _, share, amount in wanted.lines:
-            is_beyond = rise > low_old * share + amount or fall > low_new * share + amount
-            if is_beyond and old != new:
-                return False
-        if not self.keep_same:
-            self.same += len(wanted.lines)
-            self.gated_same += wanted.gated
-        return True
+    return True
 
 
 def _plan(rules: RuleBook) -> _Plan:
@@ -218,14 +229,20 @@ def _lines(name: str, rules: RuleBook, shape: str | None = None) -> _Lines:
             known,
             rule,
             suffix,
-            float(rule.limit.share) * 0.999,
-            float(rule.limit.amount) * 0.999,
+            suffix.removeprefix(".") or "median",
         )
         for suffix in MEASURED_STATISTICS
         if (known := catalogue.get(f"{name}{suffix}")) is not None
         and (rule := rules.find(f"{name}{suffix}", shape)) is not None
     )
-    return _Lines(found, sum(line.rule.gates for line in found))
+    return _Lines(
+        found,
+        sum(line.rule.gates for line in found),
+        tuple(
+            (float(line.rule.limit.share) * 0.999, float(line.rule.limit.amount) * 0.999)
+            for line in found
+        ),
+    )
 
 
 def _reader(name: str) -> Callable[[ModelCost], Measured]:
@@ -243,10 +260,10 @@ def _reader(name: str) -> Callable[[ModelCost], Measured]:
 
 def _shapes(
     old: tuple[ShapeCost, ...], new: tuple[ShapeCost, ...]
-) -> Iterable[tuple[ShapeCost, ShapeCost]]:
+) -> list[tuple[ShapeCost, ShapeCost]]:
     """Return each shape of either side with its counterpart, in the new side's order."""
     if [shape.dims for shape in old] == [shape.dims for shape in new]:
-        return zip(old, new, strict=True)
+        return list(zip(old, new, strict=True))
     by_name_old = {shape_name(shape.dims): shape for shape in old}
     by_name_new = {shape_name(shape.dims): shape for shape in new}
     return [
@@ -255,11 +272,25 @@ def _shapes(
     ]
 
 
-def _value(measured: Measured, suffix: str) -> int | None:
+def _moves(
+    old: ModelCost, new: ModelCost, shapes: Iterable[tuple[ShapeCost, ShapeCost]]
+) -> list[float]:
+    """Return the new value over the old one of each of a model's times."""
+    reclaims = (None if each.unload is None else each.unload.reclaim_ns for each in (old, new))
+    times = [(old.load_ns, new.load_ns), tuple(reclaims)]
+    times += [(before.latency_ns, after.latency_ns) for before, after in shapes]
+    return [
+        after.median / before.median
+        for before, after in times
+        if before is not None and after is not None and before.median
+    ]
+
+
+def _value(measured: Measured, statistic: str) -> int | None:
     if isinstance(measured, MeasuredBytes):
         return measured.value
     if isinstance(measured, MeasuredDuration):
-        value: int | None = getattr(measured, suffix.removeprefix(".") or "median")
+        value: int | None = getattr(measured, statistic)
         return value
     return measured
 

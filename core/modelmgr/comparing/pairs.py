@@ -6,8 +6,9 @@ A pair knows its limit and its good direction; what noise makes of a difference 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
+
+import msgspec
 
 from modelmgr.comparing.catalogue import Good, Known
 from modelmgr.comparing.limits import Limit
@@ -16,8 +17,7 @@ from modelmgr.comparing.thresholds import Rule
 Number = int | float
 
 
-@dataclass(slots=True)
-class Pair:
+class Pair(msgspec.Struct):
     """One figure of both sides, known on both.
 
     Attributes:
