@@ -19,6 +19,7 @@ import yaml
 from support.command_line import clean_environment
 
 _EXPRESSION = re.compile(r"\$\{\{\s*(.*?)\s*\}\}")
+_CHOICE = re.compile(r"(\S+) == '([^']*)' && format\('([^']*)', (\S+)\) \|\| ''")
 # As the documentation of workflow syntax has it for `shell: bash`.
 _BASH = ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c")
 
@@ -64,18 +65,35 @@ class Runner:
         self._checkout = checkout
         self._temp = temp
         self._programs = programs
+        self._environment: Mapping[str, str] = {}
 
-    def use(self, event: str = "push", **given: str) -> Job:
-        """Run the steps with these inputs (``_`` for ``-``) until the end, failed or not."""
-        inputs = {name: each["default"] for name, each in self._inputs.items()}
-        inputs |= {name.replace("_", "-"): value for name, value in given.items()}
-        assert inputs.keys() == self._inputs.keys(), "no such input"
-        known = {f"inputs.{name}": value for name, value in inputs.items()}
-        known |= {
+    def use(
+        self,
+        event: str = "push",
+        *,
+        sha: str = "",
+        environment: Mapping[str, str] | None = None,
+        **given: str,
+    ) -> Job:
+        """Run the steps until the end, failed or not.
+
+        Args:
+            event: what the workflow was started by.
+            sha: the commit that it was started for.
+            environment: what the workflow sets for its steps.
+            given: the inputs, with ``_`` for ``-``.
+        """
+        known = {
             "github.token": "a-token",
             "github.event_name": event,
+            "github.sha": sha,
             "runner.temp": str(self._temp),
         }
+        inputs = {name: _filled(each["default"], known) for name, each in self._inputs.items()}
+        inputs |= {name.replace("_", "-"): value for name, value in given.items()}
+        assert inputs.keys() == self._inputs.keys(), "no such input"
+        known |= {f"inputs.{name}": value for name, value in inputs.items()}
+        self._environment = {**(environment or {}), "GITHUB_WORKSPACE": str(self._checkout)}
         job = Job()
         files = {name: self._temp / name for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
         for path in files.values():
@@ -113,7 +131,7 @@ class Runner:
                 PATH=f"{self._programs}{os.pathsep}{os.environ['PATH']}",
                 GITHUB_ACTION_PATH=str(self._action.parent),
                 RUNNER_TEMP=str(self._temp),
-                **environment,
+                **{**self._environment, **environment},
             ),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -140,4 +158,13 @@ class Runner:
 
 
 def _filled(text: str, known: Mapping[str, str]) -> str:
-    return _EXPRESSION.sub(lambda found: known[found[1]], text)
+    return _EXPRESSION.sub(lambda found: _value(found[1], known), text)
+
+
+def _value(expression: str, known: Mapping[str, str]) -> str:
+    """Return what is named, or the one formatted value that depends on a comparison."""
+    chosen = _CHOICE.fullmatch(expression)
+    if chosen is None:
+        return known[expression]
+    name, wanted, form, filled = chosen.groups()
+    return form.format(known[filled]) if known[name] == wanted else ""

@@ -105,6 +105,8 @@ class PromiseJudge:
         self._failed: set[int] = set()
         self._honest: dict[int, int] = {}
         self._others_bytes: dict[int, int] = {}
+        # The least of it since no copy was on the device.
+        self.least_others_bytes: dict[int, int] = {}
         # What was so before the event.
         self._staying: Counter[str] = Counter()
         self._staying_before: Counter[str] = Counter()
@@ -149,7 +151,9 @@ class PromiseJudge:
             self._honest[device] = self.true.foreign[device]
         own = reading.own_bytes or {}
         most = sum(own.get(copy.number, self._most(copy)) for copy in here)
-        self._others_bytes[device] = max(0, reading.used_bytes - most)
+        others = self._others_bytes[device] = max(0, reading.used_bytes - most)
+        least = self.least_others_bytes.get(device, others)
+        self.least_others_bytes[device] = min(least, others) if here else others
 
     def reading_fails(self, device: int) -> None:
         """Note a failed reading."""
@@ -249,9 +253,12 @@ class PromiseJudge:
             must(not self._closed, "an eviction after the end", unload)
             self._victims.append(unload)
             tag = unload.requested_by or ""
-            own = not unload.candidates  # one that no device can run makes no room for another
-            if tag not in self._more and not own:
-                self._more[tag] = self._count(tag) > 0
+            if tag not in self._more and unload.candidates:
+                here = self.true.copies.values()
+                self._more[tag] = any(
+                    one.tag == tag and self._stays(one) and one.number not in unload.chosen
+                    for one in here
+                )
         elif reason == "reset":
             due = self._event == "reset" or (released and number in self._condemned)
             must(due, "unloaded though nobody reset", unload)
@@ -467,7 +474,12 @@ class PromiseJudge:
             return True
         if staying:
             return False
-        return told is None or told.needed_bytes <= self.true.limits[device]
+        if told is None:
+            return True
+        # Where readings fail nothing is loaded that another device could hold.
+        good = [d for d in range(len(self.true.limits)) if d not in self._failed]
+        elsewhere = any(told.needed_bytes <= self.true.limits[other] for other in good)
+        return told.needed_bytes <= self.true.limits[device] and not (failed and elsewhere)
 
     def _whose_victims(self, served: list[Asked]) -> dict[int, set[str]]:
         """Return the models that lost a copy to each ticket that is served.

@@ -627,12 +627,22 @@ class VirtualDriver:
             must(copy.tag not in self._pinned, "a pinned copy is evicted", unload)
             must(unload.copy in unload.chosen, "a victim nobody chose", unload)
             if not self.scheduler.closed:
-                device = self.scheduler.devices[unload.device]
                 hopeless = not unload.candidates
-                enough = device.ledger.expected_room_bytes() >= 0
+                short = -self.scheduler.devices[unload.device].ledger.expected_room_bytes()
+                enough = short <= 0 or self._may_hope_for(short, unload)
                 must(enough or hopeless, "a victim for a plan that does not suffice", unload)
         copy.phase = Phase.UNLOADING
         self._isolation_ends(unload.copy)
+
+    def _may_hope_for(self, more: int, unload: StartUnload) -> bool:
+        """Say whether what came while copies were there may be theirs, and all that may go go."""
+        device = unload.device
+        here = self.true.on(device)
+        quiet = not any(copy.held or copy.phase is Phase.LOADING for copy in here)
+        everybody = {candidate.copy for candidate in unload.candidates} == set(unload.chosen)
+        foreign = self.scheduler.devices[device].ledger.foreign_bytes
+        came = foreign - self.judge.least_others_bytes.get(device, foreign)
+        return quiet and everybody and more <= came
 
     def _check_memory(self, action: Grant | StartLoad) -> None:
         if not self.steady:
@@ -681,8 +691,14 @@ class VirtualDriver:
             must(more > max(0, device.ledger.room_bytes()), "waits beside an idle copy", ticket)
         if model.costs is None or ticket.exclusive or model.staying:
             return
+        need = model.costs.needed_bytes
+        ledgers = [device.ledger for device in self.scheduler.devices]
+        good = [one for one in ledgers if one.known and one.reading_failed is None]
+        elsewhere = any(need <= one.limit_bytes for one in good)
         for device in self.scheduler.devices:
-            fits = device.ledger.known and model.costs.needed_bytes <= device.ledger.room_bytes()
+            if device.ledger.reading_failed is not None and elsewhere:
+                continue  # it may be lost
+            fits = device.ledger.known and need <= device.ledger.room_bytes()
             must(
                 not fits or device.isolating is not None,
                 "waits though there is room",

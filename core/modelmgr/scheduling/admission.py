@@ -5,7 +5,8 @@ suffices: a device, the room that is needed, and the victims whose room together
 makes it fit. Where no plan exists there is no partial eviction.
 
 Which device: one where the load fits without evicting anybody, the emptiest first (ties: the first
-in the manager's order); else the one whose victims are worth least.
+in the manager's order); else the one whose victims are worth least. One whose readings fail may be
+lost: nothing is loaded there as long as another one could hold it.
 
 An **unknown** model (no costs) is isolated. ``beside``: its worst case, as far as somebody knows
 it, else all the device's room, is reserved while the residents stay; when that room is less than a
@@ -49,10 +50,12 @@ class Plan:
         isolated: the load measures an unknown model (or one that ran out of memory) alone.
         quiet: hits on the device wait until the measured copy is released.
         takes_rest: the reservation is whatever is left of the device.
+        clears: it suffices only if the victims hold more than they are charged.
     """
 
     __slots__ = (
         "candidates",
+        "clears",
         "device",
         "idle",
         "isolated",
@@ -75,6 +78,7 @@ class Plan:
         isolated: bool = False,
         quiet: bool = False,
         takes_rest: bool = False,
+        clears: bool = False,
     ) -> None:
         self.device = device
         self.need_bytes = need_bytes
@@ -85,6 +89,7 @@ class Plan:
         self.isolated = isolated
         self.quiet = quiet
         self.takes_rest = takes_rest
+        self.clears = clears
 
     @property
     def lost_value(self) -> float:
@@ -157,7 +162,21 @@ class Admission:
             return False
         if model.costs is None:
             return device.ledger.reading_failed is None
-        return model.costs.needed_bytes <= device.ledger.limit_bytes
+        need = model.costs.needed_bytes
+        return need <= device.ledger.limit_bytes and not self._in_doubt(device, need)
+
+    def _in_doubt(self, device: Device, need: int) -> bool:
+        """Say whether a device's readings fail and another one, whose do not, could hold as much.
+
+        It may be lost: what is loaded there would be lost as well, one load after the other.
+        """
+        if device.ledger.reading_failed is None:
+            return False
+        return any(
+            need <= other.ledger.limit_bytes and other.ledger.known
+            for other in self._devices
+            if other.ledger.reading_failed is None
+        )
 
     def too_large_for_all(self, model: Model) -> int | None:
         """Return the needed bytes where no device could hold the model even when empty."""
@@ -174,7 +193,7 @@ class Admission:
         most = largest = -1
         for device in self._devices:
             ledger = device.ledger
-            room = ledger.expected_room_bytes() + ledger.evictable_bytes
+            room = ledger.expected_room_bytes() + ledger.evictable_bytes + ledger.doubtful_bytes
             if room > most:  # noqa: PLR1730 - twice as fast as max()
                 most = room
             if ledger.limit_bytes > largest:  # noqa: PLR1730 - twice as fast as max()
@@ -329,6 +348,7 @@ class Admission:
             if device.isolating is None
             and need <= device.ledger.limit_bytes
             and device.ledger.known
+            and not self._in_doubt(device, need)
             and not self.barred(device, ticket.ticket_num)
         ]
         fitting = [device for device in open_devices if need <= device.ledger.room_bytes()]
@@ -343,7 +363,37 @@ class Admission:
             plan = Plan(device, need, victims, candidates, values)
             if best is None or plan.lost_value < best.lost_value:
                 best = plan
-        return best
+        return self.cleared(ticket, need, now_ns) if best is None and not more else best
+
+    def cleared(self, ticket: Ticket, need: int, now_ns: int) -> Plan | None:
+        """Return a plan for a device on which nobody does anything: all its idle copies go.
+
+        It is the last resort: their charges do not suffice, but what is counted as others' use and
+        came while they were here may be theirs. Where it turns out that it is not, the ledger
+        believes it from then on, and nothing is evicted for it again.
+        """
+        for device in self._devices:
+            ledger = device.ledger
+            if (
+                ledger.doubtful_bytes <= 0
+                or need > ledger.limit_bytes
+                or device.isolating is not None
+                or device.leaving
+                or ledger.claimed_bytes
+                or ledger.reading_failed is not None
+                or _loading(device)
+                or _holding(device)
+                or self.barred(device, ticket.ticket_num)
+            ):
+                continue
+            candidates = self.victims.candidates(device, ticket, now_ns)
+            freed = sum(candidate.size_bytes for candidate in candidates)
+            if not freed or need > ledger.expected_room_bytes() + freed + ledger.doubtful_bytes:
+                continue
+            values = self.victims.values(candidates, now_ns)
+            victims = tuple(device.copies[candidate.copy] for candidate in candidates)
+            return Plan(device, need, victims, tuple(candidates), tuple(values), clears=True)
+        return None
 
     def _isolated(self, ticket: Ticket, now_ns: int) -> Plan | None:
         if self._isolation == "exclusive":
@@ -395,7 +445,7 @@ class Admission:
             ):
                 continue
             candidates = self.victims.candidates(device, ticket, now_ns)
-            values = self._policy.values(candidates, now_ns)
+            values = self.victims.values(candidates, now_ns)
             victims = tuple(device.copies[candidate.copy] for candidate in candidates)
             freed = sum(candidate.size_bytes for candidate in candidates)
             rest = device.ledger.expected_room_bytes() + freed
@@ -434,6 +484,7 @@ class Admission:
                 device
                 for device in sorted(self._devices, key=_held_bytes)
                 if need <= device.ledger.limit_bytes
+                and not self._in_doubt(device, need)
                 and (device.kept_for is None or device.kept_for >= ticket.ticket_num)
             ]
         return order[0] if order else None

@@ -210,6 +210,7 @@ class Device:
         "kept_for",
         "leaving",
         "ledger",
+        "left_ns",
     )
 
     def __init__(self, index: int, ledger: Ledger) -> None:
@@ -218,6 +219,8 @@ class Device:
         self.copies: dict[int, Copy] = {}
         # How many of them are being unloaded.
         self.leaving = 0
+        # When the last of them was gone.
+        self.left_ns = 0
         # The unknown model's copy that is being profiled here; nothing else loads meanwhile.
         self.isolating: int | None = None
         # Hits wait as well: only an aggregate reading can measure the isolated copy.

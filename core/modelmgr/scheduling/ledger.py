@@ -108,6 +108,7 @@ class Ledger:
         "_booked_ns",
         "_claims",
         "_entries",
+        "_least_foreign",
         "_leaving",
         "_shown",
         "_sum",
@@ -149,6 +150,8 @@ class Ledger:
         self._sum = 0
         self._shown = 0
         self._booked_ns = 0
+        # Others' use when no copy was here, or the least that was ever believed since.
+        self._least_foreign = 0
 
     @property
     def committed_bytes(self) -> int:
@@ -163,6 +166,18 @@ class Ledger:
             for e in self._entries.values()
             if not e.leaving and not e.settled
         )
+
+    @property
+    def doubtful_bytes(self) -> int:
+        """What is counted as others' use and came while copies were here: it may be theirs.
+
+        What a copy takes beyond its figure, or keeps after a job, looks like that.
+        """
+        return self.foreign_bytes - self._least_foreign
+
+    def believe_others(self) -> None:
+        """Take all that is counted as others' use for theirs: copies left and it did not."""
+        self._least_foreign = self.foreign_bytes
 
     @property
     def known(self) -> bool:
@@ -292,6 +307,7 @@ class Ledger:
         left_bytes = self._drop(number)
         if left_bytes:
             self.foreign_bytes += left_bytes
+            self._least_foreign += left_bytes
             self._booked_ns = now_ns
 
     # What readings say -----------------------------------------------------------------------
@@ -329,7 +345,9 @@ class Ledger:
         lowest, highest = max(0, used_bytes - most), max(0, used_bytes - least)
         if at_ns < self._booked_ns:
             highest = max(highest, self.foreign_bytes)  # it knows nothing of what was booked since
-        self.foreign_bytes = min(max(self.foreign_bytes, lowest), highest)
+        self.foreign_bytes = foreign = min(max(self.foreign_bytes, lowest), highest)
+        if not self._entries or foreign < self._least_foreign:
+            self._least_foreign = foreign
         self.peak_committed_bytes = max(self.peak_committed_bytes, self.committed_bytes)
         return freed
 

@@ -93,9 +93,12 @@ class Ticket(QueueTicket):
         wake_ns: the last time at which it asked to be looked at again.
         wake_pays: one more copy was worth its load when it asked.
         looked_at: its model's count of changes when it was last looked at in vain.
+        clears: the plan that is under way for it suffices only if its victims hold more than they
+            are charged.
     """
 
     __slots__ = (
+        "clears",
         "copy",
         "deadline_ns",
         "device",
@@ -138,6 +141,7 @@ class Ticket(QueueTicket):
         self.wake_ns: int | None = None
         self.wake_pays = False
         self.looked_at = -1
+        self.clears = False
         self.copy: int | None = None
         self.device: int | None = None
 

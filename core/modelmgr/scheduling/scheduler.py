@@ -19,6 +19,7 @@ Completions of loads and unloads name the copy they answer. One that comes too l
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -53,8 +54,18 @@ _new_candidate: Final[Callable[[type[Candidate], tuple[object, ...]], Candidate]
 # CPython 3.11, fifteen times as long as a global.
 _DRAINING: Final = CopyState.DRAINING
 # Built-in policies that keep nothing of what they are told: a hit need not tell them.
-_TOLD_OTHERWISE: Final = (Lru, Gdsf, DemandTiers, QueueValue)
+_BUILT_IN: Final = (Lru, Gdsf, DemandTiers, QueueValue)
 _DEAF_TO_USE: Final = (Lru, DemandTiers, QueueValue)
+
+
+def _harmless(hook: Callable[..., object]) -> Callable[..., None]:
+    """Return a policy's hook that cannot end an event half-way: what it raises is its own loss."""
+
+    def call(*told: object) -> None:
+        with contextlib.suppress(Exception):
+            hook(*told)
+
+    return call
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)  # what listens to a scheduler is one
@@ -93,9 +104,16 @@ class Scheduler:
         ]
         told = (self._policy, *self._others)
         # Called as what it is: compiled, that is no look-up, and every request is told.
-        self._queue_values = [p for p in told if isinstance(p, QueueValue)]
-        self._on_request = [p.requested for p in told if not isinstance(p, _TOLD_OTHERWISE)]
-        self._on_use = [p.used for p in told if not isinstance(p, _DEAF_TO_USE)]
+        self._queue_values = [p for p in told if type(p) is QueueValue]
+        self._on_request = [_harmless(p.requested) for p in told if type(p) not in _BUILT_IN]
+        self._on_use = [
+            p.used if type(p) is Gdsf else _harmless(p.used)
+            for p in told
+            if type(p) not in _DEAF_TO_USE
+        ]
+        self._on_evicted = [
+            p.evicted if type(p) in _BUILT_IN else _harmless(p.evicted) for p in told
+        ]
         # The models with more than one copy.
         self._several: dict[str, Model] = {}
         self._admission = Admission(
@@ -592,6 +610,10 @@ class Scheduler:
         if plan is None:
             pays = bool(model.staying) and admission.scale_up_pays(ticket, self._now_ns)
             plan = admission.load(ticket, self._now_ns, pays=pays)
+        costs = model.costs
+        if plan is None and costs is not None and 0 < model.free == model.staying:
+            # Its own copies are idle, and there is no room to run them.
+            plan = admission.cleared(ticket, costs.needed_bytes, self._now_ns)
         if (
             plan is not None
             and plan.victims
@@ -678,6 +700,7 @@ class Scheduler:
                 device.isolation_quiet = plan.quiet
         copy.ticket = ticket.ticket_num
         ticket.copy = copy.number
+        ticket.clears = plan.clears
         if plan.takes_rest:
             copy.reserved_bytes = 0
         if plan.victims:
@@ -700,8 +723,8 @@ class Scheduler:
         reason = "isolation" if plan.isolated else "make-room"
         for victim in plan.victims:
             candidate = next(c for c in plan.candidates if c.copy == victim.number)
-            for policy in (self._policy, *self._others):
-                policy.evicted(candidate, self._now_ns)
+            for evicted in self._on_evicted:
+                evicted(candidate, self._now_ns)
             self._order_unload(victim, reason, ticket.tag, candidates, chosen, instead)
 
     def _chosen_by_others(self, plan: Plan) -> tuple[tuple[str, tuple[int, ...]], ...]:
@@ -709,8 +732,10 @@ class Scheduler:
         missing = plan.need_bytes - plan.device.ledger.expected_room_bytes()
         choices: list[tuple[str, tuple[int, ...]]] = []
         for policy in self._others:
-            values = policy.values(plan.candidates, self._now_ns)
-            chosen = policy.choose(plan.candidates, values, missing) or ()
+            chosen: Sequence[int] = ()
+            with contextlib.suppress(Exception):  # one that fails would have taken nobody
+                values = policy.values(plan.candidates, self._now_ns)
+                chosen = policy.choose(plan.candidates, values, missing) or ()
             choices.append((policy.name, tuple(plan.candidates[i].copy for i in chosen)))
         return tuple(choices)
 
@@ -734,8 +759,19 @@ class Scheduler:
                 if need <= room:
                     self._start_load_or_grant(ticket, copy, need)
                     continue
-            if not device.leaving:
+            if not device.leaving and self._has_seen_all(ticket, device):
                 self._return_to_queue(ticket)
+
+    @staticmethod
+    def _has_seen_all(ticket: Ticket, device: Device) -> bool:
+        """Say whether a plan that is short of room has no more to hope for."""
+        ledger = device.ledger
+        if not ticket.clears:
+            return True
+        if ledger.reading_failed is None and (ledger.reading_at_ns or 0) <= device.left_ns:
+            return False  # what the victims held beyond their charge shows in the next one
+        ledger.believe_others()
+        return True
 
     def _need_of(self, copy: Copy) -> int:
         if copy.state is CopyState.RESERVED:
@@ -920,7 +956,9 @@ class Scheduler:
 
     def _gone(self, copy: Copy, event: CopyEvent) -> None:
         if copy.state is CopyState.UNLOADING:
-            self.devices[copy.device].leaving -= 1
+            device = self.devices[copy.device]
+            device.leaving -= 1
+            device.left_ns = self._now_ns
         copy.take(event)
         self._forget(copy)
 

@@ -89,6 +89,16 @@ class Victims:
         free = self._free_to_go(device, device.copies.values(), ticket, now_ns)
         return self._shown(device, free, None)
 
+    def values(self, candidates: Sequence[IdleCopy], now_ns: int) -> Sequence[float]:
+        """Return what copies are worth to the policy, to ``lru`` where it fails."""
+        try:
+            values = self._policy.values(candidates, now_ns)
+            if len(values) == len(candidates):
+                return values
+        except Exception:  # noqa: BLE001, S110 - a policy of the user's must not break the scheduler
+            pass
+        return self._fallback.values(candidates, now_ns)
+
     def _free_to_go(
         self,
         device: Device,
