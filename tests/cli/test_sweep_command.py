@@ -13,6 +13,7 @@ import pytest
 
 from modelmgr.records.sweep import Sweep
 from support.command_line import Program
+from support.processes import descendants, open_pidfds, still_running
 from support.sweep_work import SCENARIO
 
 MEMORY = "devices.gpu0.memory=2GiB..6GiB:2GiB"
@@ -74,21 +75,62 @@ def test_ctrl_c_ends_every_process_and_keeps_what_is_done(
     # The second value takes days of processor time; the first, a moment.
     with modelmgr.start(
         *("simulate", scenario, "--out", "s.json", "--jobs", "1", "--verbose"),
-        *("--sweep", "workload.0.duration=10 s,9000 d"),
+        *("--sweep", "workload.0.duration=10 s,9000 d", "--slo", "wait_p95<60s"),
         own_session=True,
     ) as process:
         assert process.stderr is not None
+        assert process.stdout is not None
         for line in process.stderr:
             if "1 of 2 rows" in line:
                 break
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
+        page = process.stdout.read()
         assert process.wait() == 130
     assert "interrupted: 1 of 2 combinations" in rest
     assert "Traceback" not in rest
+    assert "of those done" in page
     found = Sweep.load(tmp_path / "s.json")
     assert found.partial
     assert [row.number for row in found.rows] == [0]
+    assert found.slo is not None
+    assert not found.slo.complete
+
+
+def test_what_is_interrupted_before_its_first_row_gives_no_verdict(
+    modelmgr: Program, scenario: str
+) -> None:
+    with modelmgr.start(
+        *("simulate", scenario, "--jobs", "1", "--verbose", "--slo", "wait_p95<60s"),
+        *("--sweep", "workload.0.duration=9000 d,9001 d"),
+        own_session=True,
+    ) as process:
+        assert process.stderr is not None
+        assert process.stdout is not None
+        for line in process.stderr:
+            if "0 of 2 rows" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        page = process.stdout.read()
+        assert process.wait() == 130
+    assert "Which meets wait_p95<60s and unserved<=0% is not known: no row has figures." in page
+    assert "None of" not in page
+
+
+def test_a_sweep_that_is_killed_leaves_no_process_behind(modelmgr: Program, scenario: str) -> None:
+    with modelmgr.start(
+        *("simulate", scenario, "--jobs", "2", "--verbose"),
+        *("--sweep", "workload.0.duration=1 s,2 s,9000 d,9001 d"),
+        own_session=True,
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "2 of 4 rows" in line:
+                break
+        left = open_pidfds(descendants(process.pid))
+        assert len(left) >= 2
+        process.kill()
+        assert still_running(left) == set()
 
 
 @pytest.mark.parametrize(

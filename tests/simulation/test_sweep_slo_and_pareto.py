@@ -121,6 +121,15 @@ def test_without_goals_or_rows_there_is_nothing_to_answer() -> None:
     assert (answer.smallest, answer.closest) == (None, None)
 
 
+def test_the_answer_of_an_interrupted_sweep_says_that_rows_are_missing() -> None:
+    goal = read_goal("wait_p95<500ms")
+    whole = answer_goals([goal], [make_row(1, gib=16)])
+    rest = answer_goals([goal], [make_row(1, gib=16)], complete=False)
+    assert whole is not None
+    assert rest is not None
+    assert (whole.complete, rest.complete) == (True, False)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

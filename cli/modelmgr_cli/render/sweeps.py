@@ -93,17 +93,19 @@ def _row(sweep: Sweep, row: SweepRow, *, bounded: bool) -> list[Cell]:
 def _answer(sweep: Sweep, slo: SloAnswer) -> list[RenderableType]:
     rows = {row.number: row for row in sweep.rows}
     goals = " and ".join((*slo.goals, *slo.implied))
+    if all(row.figures is None for row in sweep.rows):
+        return [Text(f"\nWhich meets {goals} is not known: no row has figures.", style="bold")]
+    done = "" if slo.complete else " of those done"
     if slo.smallest is not None:
         row = rows[slo.smallest]
         return [
             Text(
-                f"\nThe smallest that meets {goals}: {_named(row)} (row {row.number}).",
+                f"\nThe smallest{done} that meets {goals}: {_named(row)} (row {row.number}).",
                 style="bold",
             )
         ]
-    page: list[RenderableType] = [
-        Text(f"\nNone of the swept sizes meets {goals}.", style="bold red")
-    ]
+    sizes = "the swept sizes" if slo.complete else "those done"
+    page: list[RenderableType] = [Text(f"\nNone of {sizes} meets {goals}.", style="bold red")]
     if slo.closest is not None:
         row = rows[slo.closest]
         page.append(Text(f"The closest is {_named(row)} (row {row.number}):"))

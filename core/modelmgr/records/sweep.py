@@ -111,6 +111,8 @@ class SloAnswer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         smallest: of these, the one with the least memory (then the least reload cost).
         closest: where none meets them, the row that comes closest; None where one does.
         misses: what the closest row misses, in words.
+        complete: every planned row was asked; False where the sweep was interrupted: all of this is
+            then of the rows that were done, and a missing one may be smaller or meet the goals.
     """
 
     goals: tuple[str, ...]
@@ -119,6 +121,7 @@ class SloAnswer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     smallest: int | None
     closest: int | None
     misses: tuple[str, ...]
+    complete: bool = True
 
 
 class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -2,8 +2,8 @@
 
 A lane is an executor of its own with a single worker, so that a worker that dies is one row's and
 nobody else's: that row fails, and the lane begins again with a new process. Workers ignore Ctrl-C,
-which a terminal sends to them too; this side ends them. Figures depend on the rows alone, never on
-the number of lanes.
+which a terminal sends to them too; this side ends them, and the kernel where this side is killed.
+Figures depend on the rows alone, never on the number of lanes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from multiprocessing import get_context, resource_tracker
 from modelmgr.errors import UsageError
 from modelmgr.records.sweep import SweepRow
 from modelmgr.simulation.sweep import SweepTask, run_row
+from modelmgr.workers.process_control import tie_to_parent
 
 _BETWEEN_LOOKS_S = 0.1
 
@@ -80,7 +81,10 @@ class _Lane:
     def submit(self, work: Work, task: SweepTask) -> Future[SweepRow | None]:
         if self._executor is None:
             self._executor = ProcessPoolExecutor(
-                max_workers=1, mp_context=get_context("spawn"), initializer=_be_a_worker
+                max_workers=1,
+                mp_context=get_context("spawn"),
+                initializer=_be_a_worker,
+                initargs=(os.getpid(),),
             )
             with _no_interrupts():
                 self._pid = self._executor.submit(os.getpid)
@@ -92,9 +96,10 @@ class _Lane:
         self._executor = self._pid = None
         if executor is None:
             return
-        # A process that still starts has no id to kill yet; it ends by itself, having no work.
-        if pid is not None and pid.done() and pid.exception() is None:
-            with suppress(ProcessLookupError):
+        if pid is not None:
+            # One that still starts has its work already, so it is waited for. BrokenProcessPool: it
+            # died as it started.
+            with suppress(ProcessLookupError, BrokenProcessPool):
                 os.kill(pid.result(), signal.SIGKILL)
         executor.shutdown(wait=True, cancel_futures=True)
 
@@ -111,8 +116,12 @@ def _row_of(future: Future[SweepRow | None], task: SweepTask) -> SweepRow | None
         return task.failed(type(error).__name__, str(error) or "no more is known")
 
 
-def _be_a_worker() -> None:
-    """Leave Ctrl-C to the parent, and stdout to its result: the solver's library writes there."""
+def _be_a_worker(parent_pid: int) -> None:
+    """End with the parent, even where it is killed; leave it Ctrl-C, and stdout to its result.
+
+    The solver's library writes to stdout.
+    """
+    tie_to_parent(parent_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)

@@ -188,8 +188,16 @@ def _limit(kind: _Kind, quantity: str) -> float | int:
     return number
 
 
-def answer_goals(goals: Sequence[Goal], rows: Sequence[SweepRow]) -> SloAnswer | None:
-    """Return which rows meet the goals, and the one with the least memory; None without goals."""
+def answer_goals(
+    goals: Sequence[Goal], rows: Sequence[SweepRow], *, complete: bool = True
+) -> SloAnswer | None:
+    """Return which rows meet the goals, and the one with the least memory; None without goals.
+
+    Args:
+        goals: all are to be met.
+        rows: what is done of a sweep.
+        complete: no row is missing.
+    """
     if not goals:
         return None
     implied = () if any(goal.figure in _ABOUT_UNSERVED for goal in goals) else (SERVE_ALL,)
@@ -217,6 +225,7 @@ def answer_goals(goals: Sequence[Goal], rows: Sequence[SweepRow]) -> SloAnswer |
             for goal in every
             if not goal.is_met(closest[1])
         ),
+        complete=complete,
     )
 
 

@@ -223,6 +223,7 @@ def sweep(
         rows.append(row)
         progress(len(rows), plan.planned)
     rows.sort(key=lambda row: row.number)
+    partial = len(rows) < plan.planned
     return Sweep(
         tool=ToolInfo(name="modelmgr", version=__version__),
         scenario=plan.name,
@@ -231,8 +232,8 @@ def sweep(
         rows=tuple(rows),
         curves=memory_curves(plan.keys, rows),
         pareto=pareto_front(rows),
-        slo=answer_goals(goals, rows),
-        partial=len(rows) < plan.planned,
+        slo=answer_goals(goals, rows, complete=not partial),
+        partial=partial,
     )
 
 
