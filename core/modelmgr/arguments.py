@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from numbers import Real
 from typing import TypeGuard, cast
 
@@ -11,10 +12,8 @@ LONGEST_S = 1e9  # 32 years, and no more than the system's clocks take
 _MOST = LONGEST_S  # of any number: MB are a thousand TB then
 
 
-def check_types(tag: object, priority: object) -> None:
-    """Refuse a tag that is no text and a priority that is no whole number."""
-    if type(priority) is not int:
-        raise UsageError(f"priority must be a whole number, not {priority!r}")
+def check_tag(tag: object) -> None:
+    """Refuse a tag that is no text."""
     if not isinstance(tag, str):
         raise UsageError(f"a tag is a text, not {tag!r}")
 
@@ -23,9 +22,23 @@ def as_seconds(name: str, value: object) -> float | None:
     """Return a time-out in seconds; None, infinity and more than a lifetime never end."""
     if value is None:
         return None
-    if not isinstance(value, int | float) or value < 0 or value != value:  # noqa: PLR0124 - NaN
+    if not _is_real(value) or not value >= 0:
         raise UsageError(f"{name} must be seconds, 0 or more, or None; not {value!r}")
     return None if value > LONGEST_S else float(value)
+
+
+def as_whole(name: str, value: object, *, least: int | None = None) -> int:
+    """Return a whole number of any kind (numpy's too) as Python's; True and False are none."""
+    number: int | None = None
+    if value is not True and value is not False:
+        try:
+            number = operator.index(cast("int", value))
+        except TypeError:
+            number = None
+    if number is None or (least is not None and number < least):
+        such = "" if least is None else f", {least} or more"
+        raise UsageError(f"{name} must be a whole number{such}, not {value!r}")
+    return number
 
 
 def check_positive(name: str, value: object) -> None:
@@ -46,12 +59,6 @@ def check_share(name: str, value: object) -> None:
         raise UsageError(f"{name} must be in [0, 1), not {value!r}")
 
 
-def check_whole(name: str, value: object, *, least: int) -> None:
-    """Refuse what is no whole number, True and False included, and one that is too small."""
-    if type(value) is not int or value < least:
-        raise UsageError(f"{name} must be a whole number, {least} or more, not {value!r}")
-
-
 def check_has(name: str, value: object, *methods: str) -> None:
     """Refuse an object that lacks methods, or is a class instead of one of its objects."""
     lacking = [method for method in methods if not callable(getattr(value, method, None))]
@@ -64,6 +71,9 @@ def check_has(name: str, value: object, *methods: str) -> None:
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    if value is True or value is False:  # which are numbers to Python alone
-        return False
-    return isinstance(value, Real) and 0 <= cast("float", value) <= _MOST
+    return _is_real(value) and 0 <= value <= _MOST
+
+
+def _is_real(value: object) -> TypeGuard[float]:
+    """Say whether something is a number; True and False are numbers to Python alone."""
+    return value is not True and value is not False and isinstance(value, Real)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -90,11 +90,18 @@ def test_a_preload_that_is_no_size_is_refused(cost: float) -> None:
         ({"gpt2": 1, "bert": -1}, 100.0),
         ({"bert": True}, 100.0),
         ({"bert": 10**400}, 100.0),
+        ({"bert": 1.0}, 100.0),
+        ({"bert": "1"}, 100.0),
+        ({"bert": 1, 3: 1}, 100.0),
+        ({None: 1}, 100.0),
+        ([("bert", 1)], 100.0),
+        (None, 100.0),
+        ({"bert": 1}, "5"),
+        ({"bert": 1}, True),
+        ({"bert": 1}, None),
     ],
 )
-def test_a_bad_observation_is_refused_and_changes_nothing(
-    active: dict[str, int], peak: float
-) -> None:
+def test_a_bad_observation_is_refused_and_changes_nothing(active: Any, peak: Any) -> None:
     """A job shorter than the poll interval taught 0 MB; a failed reading read as free memory."""
     estimator = ResourceEstimator()
     feed(estimator, seed=1, readings=30)
@@ -102,6 +109,35 @@ def test_a_bad_observation_is_refused_and_changes_nothing(
     with pytest.raises(ValueError, match=r"."):
         estimator.add_observation(active, peak)
     assert [estimator.estimate(tag) for tag in COSTS] == before
+
+
+def test_a_tag_that_is_no_text_is_refused_and_changes_nothing() -> None:
+    """One of them among ten thousand readings made every later question fail."""
+    estimator = ResourceEstimator()
+    feed(estimator, seed=1, readings=30)
+    before = [estimator.estimate(tag) for tag in COSTS]
+    wrong: Any = 3
+    ways: tuple[Callable[[], None], ...] = (
+        lambda: estimator.set_initial_estimate(wrong, 5.0),
+        lambda: estimator.observe({wrong: 1}, {wrong: 1}, MIB),
+        lambda: estimator.record_isolation(wrong, None, MIB),
+        lambda: estimator.record_own_use(wrong, peak_bytes=MIB),
+        lambda: estimator.record_out_of_memory(wrong, MIB),
+    )
+    for told in ways:
+        with pytest.raises(ValueError, match="a tag is a text, not 3"):
+            told()
+    assert [estimator.estimate(tag) for tag in COSTS] == before
+    assert set(estimator.learned()) == set(COSTS)
+
+
+def test_counts_of_numpy_s_teach_as_python_s_do() -> None:
+    one, other = ResourceEstimator(), ResourceEstimator()
+    for count in (1, 2) * 10:
+        one.add_observation({"bert": count}, 500.0 + 1000.0 * count)
+        numpys: Any = {"bert": np.int64(count)}
+        other.add_observation(numpys, 500.0 + 1000.0 * count)
+    assert one.estimate("bert") == other.estimate("bert")
 
 
 @pytest.mark.parametrize("value", [0.0, -0.1, 1.5, float("nan"), "0.2", True])

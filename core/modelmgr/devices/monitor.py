@@ -13,7 +13,7 @@ import time
 from types import TracebackType
 from typing import Literal, Self
 
-from modelmgr.arguments import check_positive, check_whole
+from modelmgr.arguments import as_whole, check_positive
 from modelmgr.devices.host import HostReader, default_host_budget_bytes, describe_host
 from modelmgr.devices.nvml import NvmlReader, list_devices
 from modelmgr.devices.reading import MemoryReader, MemoryReading
@@ -65,7 +65,7 @@ class GPUMonitor:
         check_positive("fallback_memory_mb", fallback_memory_mb)
         check_positive("poll_interval", poll_interval)
         check_positive("peak_window_seconds", peak_window_seconds)
-        check_whole("device", device, least=0)
+        device = as_whole("device", device, least=0)
         self._poll_interval_s = poll_interval
         self._owned = reader is None
         self._reader = _choose(device, fallback_memory_mb) if reader is None else reader

@@ -36,7 +36,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from modelmgr.arguments import check_positive, check_whole
+from modelmgr.arguments import as_whole, check_positive
 from modelmgr.errors import UsageError
 from modelmgr.estimation.cost_estimate import CostEstimate
 from modelmgr.estimation.isolation import RELATIVE_SD, IsolationSamples
@@ -49,7 +49,13 @@ from modelmgr.estimation.publication import (
     from_preload,
     with_own_use,
 )
-from modelmgr.estimation.statistics import ObservationLog, Row, check_bytes, check_counts
+from modelmgr.estimation.statistics import (
+    ObservationLog,
+    Row,
+    check_bytes,
+    check_tag,
+    checked_counts,
+)
 from modelmgr.units import MIB
 
 if TYPE_CHECKING:
@@ -84,9 +90,8 @@ class ResourceEstimator:
         check_positive("smoothing_factor", smoothing_factor)
         if smoothing_factor > 1.0:
             raise UsageError(f"smoothing_factor must be in (0, 1], not {smoothing_factor!r}")
-        check_whole("min_data_points", min_data_points, least=1)
         self.smoothing_factor = smoothing_factor
-        self.min_data_points = min_data_points
+        self.min_data_points = as_whole("min_data_points", min_data_points, least=1)
         self.verbose_logging = verbose_logging
         self._log = ObservationLog()
         self._belief: Belief | None = None
@@ -125,8 +130,10 @@ class ResourceEstimator:
         """Preload what one copy of ``tag`` costs, in MB; it replaces the published estimate.
 
         Raises:
-            ValueError: the cost is NaN, infinite, negative or 0; nothing was changed.
+            ValueError: the tag is no text, the cost is NaN, infinite, negative or 0; nothing was
+                changed.
         """
+        check_tag(tag)
         size = check_bytes(f"initial estimate (MB) of {tag!r}", cost_mb, MIB)
         self._preloads[tag] = size
         self._published[tag] = from_preload(size)
@@ -140,12 +147,13 @@ class ResourceEstimator:
             peak_memory_mb: MB of the whole device, other processes' memory included.
 
         Raises:
-            ValueError: an empty snapshot or one that counts no copy, a count that is negative or no
-                whole number, a peak that is NaN, infinite, negative or 0; nothing was changed.
+            ValueError: an empty snapshot or one that counts no copy, a tag that is no text, a count
+                that is negative or no whole number, a peak that is NaN, infinite, negative or 0;
+                nothing was changed.
         """
-        check_counts("active", active_snapshot)
+        active = checked_counts("active", active_snapshot)
         size = check_bytes("peak (MB)", peak_memory_mb, MIB)
-        self._log.add_active(active_snapshot, size)
+        self._log.add_active(active, size)
         self._keep_bounded()
 
     # Ours: bytes.
@@ -169,9 +177,9 @@ class ResourceEstimator:
         Raises:
             ValueError: as for ``add_observation``, and for more copies active than loaded.
         """
-        check_counts("loaded", loaded)
+        loaded = checked_counts("loaded", loaded)
         if any(active.values()):
-            check_counts("active", active)
+            active = checked_counts("active", active)
         for tag, count in active.items():
             if count > loaded.get(tag, 0):
                 raise ValueError(f"{count} copies of {tag!r} active, {loaded.get(tag, 0)} loaded")
@@ -198,8 +206,10 @@ class ResourceEstimator:
             weight: how many plain measurements it is worth.
 
         Raises:
-            ValueError: a figure or the weight is not positive and finite; nothing was changed.
+            ValueError: the tag is no text, a figure or the weight is not positive and finite;
+                nothing was changed.
         """
+        check_tag(tag)
         peak = check_bytes(f"peak of {tag!r}", peak_bytes)
         resident = None
         if resident_bytes is not None:
@@ -235,8 +245,10 @@ class ResourceEstimator:
                 jobs say what is typical, and let ``upper_bytes`` fall.
 
         Raises:
-            ValueError: a figure is not positive and finite; nothing was changed.
+            ValueError: the tag is no text, a figure is not positive and finite; nothing was
+                changed.
         """
+        check_tag(tag)
         peak = None if peak_bytes is None else check_bytes(f"own peak of {tag!r}", peak_bytes)
         resident = None
         if resident_bytes is not None:
@@ -260,7 +272,12 @@ class ResourceEstimator:
 
         ``upper_bytes`` stays above until an isolation run or 20 whole jobs in processes of their
         own have measured it.
+
+        Raises:
+            ValueError: the tag is no text, the figure is not positive and finite; nothing was
+                changed.
         """
+        check_tag(tag)
         size = check_bytes(f"demand of {tag!r}", at_least_bytes)
         self._floors[tag] = max(size, self._floors.get(tag, 0.0))
         self._floor_jobs.pop(tag, None)

@@ -16,7 +16,9 @@ Owns the rows and their counters. Imports no numpy, so that making an estimator 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
+from typing import cast
 
 Row = tuple[tuple[int, ...], tuple[int, ...], float]
 """Columns, counts, bytes."""
@@ -136,28 +138,58 @@ class ObservationLog:
         self.total += 1
 
 
-def check_counts(what: str, counts: Mapping[str, int]) -> None:
-    """Raise ValueError for an empty snapshot, one without a copy, or a count that is none."""
+def check_tag(tag: object) -> None:
+    """Raise ValueError for a tag that is no text."""
+    if not isinstance(tag, str):
+        raise ValueError(f"a tag is a text, not {tag!r}")  # noqa: TRY004 - as every bad observation
+
+
+def checked_counts(what: str, snapshot: object) -> Mapping[str, int]:
+    """Return a snapshot whose counts are Python's whole numbers: itself, where they are already.
+
+    Raises:
+        ValueError: it is empty, counts no copy, has a tag that is no text, or a count that is none.
+    """
+    if not isinstance(snapshot, Mapping):
+        raise ValueError(f"the {what} snapshot is no mapping of counts: {snapshot!r}")  # noqa: TRY004 - as every bad observation
+    counts = cast("Mapping[str, int]", snapshot)
     if not counts:
         raise ValueError(f"the {what} snapshot is empty: a reading without a model teaches nothing")
     some = False
     for tag, count in counts.items():
+        if type(tag) is not str:
+            check_tag(tag)
         if type(count) is not int:
-            raise ValueError(f"{what} count {count!r} of {tag!r} is no whole number")
+            whole = {tag: _whole(what, tag, count) for tag, count in counts.items()}
+            return checked_counts(what, whole)
         if count < 0 or count > MAX_COUNT:
             raise ValueError(f"{what} count {count} of {tag!r} is outside of 0 to {MAX_COUNT:,}")
         if count:
             some = True
     if not some:
         raise ValueError(f"the {what} snapshot counts no copy: {dict(counts)!r}")
+    return counts
+
+
+def _whole(what: str, tag: str, count: int) -> int:
+    """Return a whole number of another kind (numpy's) as Python's; True and False are none."""
+    try:
+        if count is not True and count is not False:
+            return operator.index(count)
+    except TypeError:
+        pass
+    raise ValueError(f"{what} count {count!r} of {tag!r} is no whole number")
 
 
 def check_bytes(what: str, value: float, unit: int = 1) -> float:
     """Return a positive finite amount of memory in bytes; raise ValueError otherwise.
 
-    Zero is refused as well: a device that shows nothing while a model is loaded was not read.
+    Zero is refused as well: a device that shows nothing while a model is loaded was not read. Text
+    is no number here, nor is True.
     """
     try:
+        if isinstance(value, str | bytes | bool):
+            raise TypeError  # noqa: TRY301 - one place says it
         size = float(value) * unit
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{what} {value!r} is no number") from None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
+from modelmgr.arguments import check_positive, check_tag
 from modelmgr.errors import UsageError
 from modelmgr.records.costs import CostDatabase, ModelCost
 from modelmgr.scheduling.copies import ModelCosts
@@ -24,7 +24,7 @@ def preloaded_costs(costs: CostsInput) -> dict[str, ModelCosts]:
         costs: a cost database, a path of one, or MB (MiB) by tag.
 
     Raises:
-        UsageError: a figure is not a positive number.
+        UsageError: a figure is not a positive number, a tag no text.
         InputError: the file is no cost database.
     """
     if costs is None:
@@ -74,12 +74,10 @@ def _from_mapping(costs: object) -> dict[str, ModelCosts]:
         raise UsageError(
             f"costs must be a CostDatabase, a path or {{tag: MB}}, not {type(costs).__name__}"
         )
-    given = cast("Mapping[object, object]", costs)
-    return {str(tag): _from_megabytes(str(tag), value) for tag, value in given.items()}
-
-
-def _from_megabytes(tag: str, value: object) -> ModelCosts:
-    if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
-        raise UsageError(f"costs[{tag!r}] must be a positive number of MB, not {value!r}")
-    size_bytes = round(value * MIB)
-    return ModelCosts(resident_bytes=size_bytes, peak_bytes=size_bytes)
+    known: dict[str, ModelCosts] = {}
+    for tag, size_mb in cast("Mapping[str, float]", costs).items():
+        check_tag(tag)
+        check_positive(f"costs[{tag!r}] (MB)", size_mb)
+        size_bytes = max(1, round(float(size_mb) * MIB))
+        known[tag] = ModelCosts(resident_bytes=size_bytes, peak_bytes=size_bytes)
+    return known

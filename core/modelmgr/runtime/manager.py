@@ -19,12 +19,12 @@ from typing import Any, Self, TypeVar
 
 from modelmgr.arguments import (
     as_seconds,
+    as_whole,
     check_has,
     check_not_negative,
     check_positive,
     check_share,
-    check_types,
-    check_whole,
+    check_tag,
 )
 from modelmgr.devices.reading import MemoryReader
 from modelmgr.errors import (
@@ -109,7 +109,7 @@ class ModelManager:
         eviction_cooldown_seconds: float = 10.0,
         min_model_copies: int = 1,
         wait_timeout_seconds: float | None = 300.0,
-        lock_timeout_seconds: float = 60.0,
+        lock_timeout_seconds: float | None = 60.0,
         verbose_logging: bool = False,
         *,
         estimator: ResourceEstimator | None = None,
@@ -125,12 +125,10 @@ class ModelManager:
     ) -> None:
         check_positive("poll_interval", poll_interval)
         check_not_negative("eviction_cooldown_seconds", eviction_cooldown_seconds)
-        check_not_negative("lock_timeout_seconds", lock_timeout_seconds)
+        as_seconds("lock_timeout_seconds", lock_timeout_seconds)
         check_positive("peak_window_seconds", peak_window_seconds)
-        check_whole("min_model_copies", min_model_copies, least=0)
-        check_whole("max_bypass", max_bypass, least=0)
         if max_model_copies is not None:
-            check_whole("max_model_copies", max_model_copies, least=1)
+            max_model_copies = as_whole("max_model_copies", max_model_copies, least=1)
         check_share("slack_percentage", slack_percentage)
         if monitor is not None:
             check_has("monitor", monitor, "get_stats")
@@ -144,8 +142,8 @@ class ModelManager:
             policy=find_policy(policy),
             explain=True,
             isolation=isolation,
-            max_bypass=max_bypass,
-            min_copies=min_model_copies,
+            max_bypass=as_whole("max_bypass", max_bypass, least=0),
+            min_copies=as_whole("min_model_copies", min_model_copies, least=0),
             max_copies=max_model_copies,
             cooldown_ns=round(eviction_cooldown_seconds * NS_PER_S),
         )
@@ -228,7 +226,9 @@ class ModelManager:
             BaseException: whatever the loader raised, unchanged.
         """
         if timeout is _DEFAULT_TIMEOUT and worst_case_mb is None:
-            check_types(tag, priority)
+            check_tag(tag)
+            if type(priority) is not int:
+                priority = as_whole("priority", priority)
             # Nothing else is asked for, mostly, and a copy is there: the shortest way.
             lease = self._driver.hit(tag)
             if lease is not None:
@@ -250,16 +250,16 @@ class ModelManager:
         timeout_s = self._wait_timeout_s
         if timeout is not _DEFAULT_TIMEOUT:
             timeout_s = as_seconds("timeout", timeout)
-        check_types(tag, priority)
+        check_tag(tag)
         worst_case_bytes = None
         if worst_case_mb is not None:
             check_positive("worst_case_mb", worst_case_mb)
-            worst_case_bytes = round(worst_case_mb * MIB)
+            worst_case_bytes = round(float(worst_case_mb) * MIB)
         return self._driver.acquire(
             tag,
             loader,
             timeout_s=timeout_s,
-            priority=priority,
+            priority=as_whole("priority", priority),
             worst_case_bytes=worst_case_bytes,
             alone=alone,
         )
@@ -360,12 +360,14 @@ class ModelManager:
 
         ``ticket_num`` comes from ``snapshot().queue``; None asks for a newcomer.
         """
+        ticket_num = _checked_question(tag, ticket_num)
         with self._driver.gate.settled, self._driver.gate.lock:
             plan = self._driver.scheduler.plan_for(tag, ticket_num, time.monotonic_ns())
             return plan is not None and plan.isolated
 
     def should_spawn_model(self, tag: str, ticket_num: int | None) -> bool:
         """Say whether one more copy of a model could be loaded now; changes nothing."""
+        ticket_num = _checked_question(tag, ticket_num)
         with self._driver.gate.settled, self._driver.gate.lock:
             return self._driver.scheduler.plan_for(tag, ticket_num, time.monotonic_ns()) is not None
 
@@ -375,6 +377,7 @@ class ModelManager:
         Args:
             last: only so many, the newest; None for all.
         """
+        last = None if last is None else as_whole("last", last, least=0)
         with self._driver.gate.settled, self._driver.gate.lock:
             if last is None:
                 return tuple(self._evictions)
@@ -411,10 +414,12 @@ class ModelManager:
 
     def pin(self, tag: str) -> None:
         """Never evict copies of this model, loaded or yet to be."""
+        check_tag(tag)
         self._driver.tell(lambda now_ns: self._driver.scheduler.pin(tag, now_ns))
 
     def unpin(self, tag: str) -> None:
         """Allow evicting copies of this model again."""
+        check_tag(tag)
         self._driver.tell(lambda now_ns: self._driver.scheduler.pin(tag, now_ns, pinned=False))
 
     def force_reset(self) -> None:
@@ -463,7 +468,8 @@ class ModelManager:
         Returns:
             Whether it came to that.
         """
-        return self._driver.wait_until(lambda: not self._awaited(), timeout)
+        timeout_s = as_seconds("timeout", timeout)
+        return self._driver.wait_until(lambda: not self._awaited(), timeout_s)
 
     def _held(self, number: int) -> bool:
         """Say whether a copy is in somebody's hands, or being loaded by somebody."""
@@ -528,6 +534,12 @@ class ModelManager:
                     instead=dict(action.instead),
                 )
             )
+
+
+def _checked_question(tag: str, ticket_num: int | None) -> int | None:
+    """Refuse what is no tag or no ticket; return the ticket's number."""
+    check_tag(tag)
+    return None if ticket_num is None else as_whole("ticket_num", ticket_num)
 
 
 def _still_there(
