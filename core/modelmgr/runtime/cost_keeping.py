@@ -8,7 +8,8 @@ estimator of the caller's that fails harms no request.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from modelmgr.estimation.estimator import ResourceEstimator
@@ -16,6 +17,7 @@ from modelmgr.runtime.loaded import Loaded
 from modelmgr.runtime.measurement import JobMeasurement, MeasuredCosts, own_costs
 from modelmgr.scheduling.actions import Action
 from modelmgr.scheduling.beliefs import from_estimate
+from modelmgr.scheduling.copies import ModelCosts
 from modelmgr.scheduling.scheduler import Scheduler
 from modelmgr.units import MIB
 
@@ -32,6 +34,15 @@ _NOISE = 1.02
 def nothing(_: int) -> list[Action]:
     """Tell nothing."""
     return []
+
+
+@contextmanager
+def _estimator_of_the_callers(tag: str) -> Generator[None]:
+    """Let what the estimator raises go no further than the log: it must harm no request."""
+    try:
+        yield
+    except Exception:  # noqa: BLE001 - a caller's code may raise anything
+        _LOG.warning("the estimator failed for %r", tag, exc_info=True)
 
 
 class CostKeeper:
@@ -52,18 +63,18 @@ class CostKeeper:
         model = scheduler.models.get(tag)
         if model is not None and model.costs is not None and not again:
             return nothing
-        try:
-            if self._estimator.is_unknown(tag):
-                return nothing
-            most_bytes = max(device.ledger.limit_bytes for device in scheduler.devices)
-            load_ns = None if model is None else model.load_ns_seen
-            costs = from_estimate(self._estimator.estimate(tag), load_ns, most_bytes=most_bytes)
-        except Exception:  # noqa: BLE001 - an estimator of the caller's must not harm a request
-            _LOG.warning("the estimator failed for %r", tag, exc_info=True)
+        found: ModelCosts | None = None
+        with _estimator_of_the_callers(tag):
+            if not self._estimator.is_unknown(tag):
+                most_bytes = max(device.ledger.limit_bytes for device in scheduler.devices)
+                load_ns = None if model is None else model.load_ns_seen
+                found = from_estimate(self._estimator.estimate(tag), load_ns, most_bytes=most_bytes)
+        if found is None:
             return nothing
+        costs = found
 
         def tell(now_ns: int) -> list[Action]:
-            if costs is None or (scheduler.model(tag).costs is not None and not again):
+            if scheduler.model(tag).costs is not None and not again:
                 return []
             return scheduler.set_costs(tag, costs, now_ns)
 
@@ -85,10 +96,12 @@ class CostKeeper:
             else:
                 loaded.resident_bytes = figures.resident_bytes
                 loaded.measure_again = _MEASURED_AGAIN
-        if figures is not None and self._estimator.is_unknown(tag):
-            self._estimator.record_isolation(
-                tag, figures.resident_bytes or None, figures.peak_bytes
-            )
+        if figures is not None:
+            with _estimator_of_the_callers(tag):
+                if self._estimator.is_unknown(tag):
+                    self._estimator.record_isolation(
+                        tag, figures.resident_bytes or None, figures.peak_bytes
+                    )
         return self.known(tag)
 
     def measured_again(self, tag: str, loaded: Loaded, measurement: JobMeasurement) -> Told:
@@ -98,7 +111,8 @@ class CostKeeper:
             return nothing
         resident_bytes = loaded.resident_bytes or 0
         peak_bytes = max(resident_bytes + running_bytes, MIB)
-        self._estimator.record_isolation(tag, resident_bytes or None, peak_bytes)
+        with _estimator_of_the_callers(tag):
+            self._estimator.record_isolation(tag, resident_bytes or None, peak_bytes)
         return self.known(tag, again=True)
 
     def exhausted(self, tag: str, had_bytes: int) -> Told:
@@ -112,11 +126,9 @@ class CostKeeper:
         if known is not None:
             raised = known.after_out_of_memory(max(had_bytes, known.needed_bytes), most_bytes)
         at_least = had_bytes if raised is None else raised.peak_bytes
-        try:
-            if at_least > 0:
+        if at_least > 0:
+            with _estimator_of_the_callers(tag):
                 self._estimator.record_out_of_memory(tag, at_least)
-        except Exception:  # noqa: BLE001 - an estimator of the caller's must not harm a request
-            _LOG.warning("the estimator failed for %r", tag, exc_info=True)
         if raised is None:
             return nothing
         costs = raised
@@ -133,10 +145,11 @@ class CostKeeper:
         if known is None:
             return nothing
         running_bytes = known.peak_bytes - known.resident_bytes
-        estimate = self._estimator.estimate(tag)
-        believed_bytes = None if estimate is None else estimate.resident_bytes
-        if believed_bytes is not None and grown_bytes > believed_bytes * _NOISE:
-            self._estimator.record_isolation(tag, grown_bytes, grown_bytes + running_bytes)
+        with _estimator_of_the_callers(tag):
+            estimate = self._estimator.estimate(tag)
+            believed_bytes = None if estimate is None else estimate.resident_bytes
+            if believed_bytes is not None and grown_bytes > believed_bytes * _NOISE:
+                self._estimator.record_isolation(tag, grown_bytes, grown_bytes + running_bytes)
         if grown_bytes <= known.resident_bytes * _NOISE:
             return nothing
         peak_bytes = max(known.peak_bytes, grown_bytes + running_bytes)

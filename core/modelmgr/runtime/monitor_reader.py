@@ -25,7 +25,8 @@ class MonitorReader:
     """Reads one device through a monitor.
 
     A monitor without ``refresh`` polls in its own time, so its figure may be ``poll_interval_s``
-    old and is dated back by that much.
+    old and is dated back by that much. Making one asks the monitor nothing: only who reads in a
+    bounded time does.
     """
 
     def __init__(self, monitor: Monitor, *, slack: float, poll_interval_s: float) -> None:
@@ -33,10 +34,6 @@ class MonitorReader:
         self._poll_interval_ns = round(poll_interval_s * NS_PER_S)
         self._total_bytes = 0
         self._slack = slack
-        try:
-            self._total_bytes = self.read().total_bytes
-        except ReadingError:
-            self._total_bytes = 0
 
     @property
     def description(self) -> DeviceDescription:
