@@ -28,6 +28,7 @@ from modelmgr.workload.model_list import read_model_list
 from modelmgr.workload.scenario_reader import read_scenario
 from support.command_line import COMMAND, clean_environment
 from support.composite_action import Job, Runner
+from support.team_repository import git
 
 _ROOT = Path(__file__).resolve().parents[2]
 _ACTION = _ROOT / "action.yml"
@@ -77,18 +78,6 @@ def _run_modelmgr(folder: Path, *arguments: str) -> None:
     )
 
 
-def _git(folder: Path, *arguments: str) -> str:
-    who = ("-c", "user.name=someone", "-c", "user.email=someone@example.com")
-    return subprocess.run(  # noqa: S603  # a repository of the test's own
-        ["git", *who, *arguments],  # noqa: S607  # the git that users have
-        check=True,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    ).stdout.strip()
-
-
 @pytest.fixture(scope="module")
 def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A team's repository: a scenario, a model list and their baseline, committed."""
@@ -103,16 +92,16 @@ def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     costs = ("--device", "host", "--out", "modelmgr-baseline/costs.json")
     _run_modelmgr(folder, "profile", "models.yaml", *costs)
-    _git(folder, "init", "--quiet")
-    _git(folder, "add", ".")
-    _git(folder, "commit", "--quiet", "-m", "The baseline")
+    git(folder, "init", "--quiet")
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "-m", "The baseline")
     return folder
 
 
 @pytest.fixture
 def team(committed: Path, tmp_path: Path) -> Path:
     """A clone of that repository."""
-    _git(tmp_path, "clone", "--quiet", str(committed), "team")
+    git(tmp_path, "clone", "--quiet", str(committed), "team")
     return tmp_path / "team"
 
 
@@ -169,7 +158,7 @@ def test_the_workflow_gives_the_action_inputs_that_it_has() -> None:
 def test_the_example_in_the_action_gives_inputs_that_it_has() -> None:
     text = _ACTION.read_text(encoding="utf-8")
     comment = [line[1:] for line in text.splitlines() if line.startswith("#   ")]
-    (step,) = yaml.safe_load("\n".join(comment))
+    *_, step = yaml.safe_load("\n".join(comment))
 
     assert step["with"].keys() <= yaml.safe_load(text)["inputs"].keys()
 
@@ -252,17 +241,41 @@ def test_what_another_machine_measured_is_not_comparable_and_fails_nothing(team:
     assert "Another CPU" in job.summary
 
 
-def test_the_base_is_measured_first_where_it_is_named_and_stands_for_the_baseline(
+def test_without_a_way_to_install_it_the_base_is_not_measured_and_that_is_said(
     team: Path,
 ) -> None:
-    base = _git(team, "rev-parse", "HEAD")
-    (team / "modelmgr-baseline" / "costs.json").unlink()
+    """Its models would be imported from the pull request: that was measured twice, and passed."""
+    base = git(team, "rev-parse", "HEAD")
     (team / "models.yaml").write_text(_MODELS.replace("48 MiB", "64 MiB"))
 
-    # Again, as on a runner that keeps its checkout and empties its temporary folder.
-    for job in (_use(team, models="models.yaml", base=base) for _ in range(2)):
-        assert job.failed
-        assert re.search(r"❌ worse \| one resident\\?_bytes", job.summary)
+    job = _use(team, models="models.yaml", base=base)
+
+    assert job.failed  # by the committed baseline
+    assert re.search(r"❌ worse \| one resident\\?_bytes", job.summary)
+    assert "[!WARNING]" in job.summary
+    assert "The base was not measured" in job.summary
+    assert "without the input `install`" in job.summary
+
+
+@pytest.mark.parametrize(
+    ("base", "install", "said"),
+    [
+        ("HEAD", "grep --quiet 64 models.yaml", "the log of the step that should have says why"),
+        ("0" * 40, "true", f"there is no commit {'0' * 40} here"),
+    ],
+)
+def test_where_the_base_cannot_be_prepared_the_committed_baseline_stands_and_that_is_said(
+    team: Path, base: str, install: str, said: str
+) -> None:
+    (team / "models.yaml").write_text(_MODELS.replace("48 MiB", "64 MiB"))
+    brings = 'mkdir -p "$VIRTUAL_ENV/bin"; ln -s "$(command -v modelmgr)" "$VIRTUAL_ENV/bin"'
+
+    job = _use(team, models="models.yaml", base=base, install=f"{install}; {brings}", extras="none")
+
+    assert job.failed
+    assert re.search(r"❌ worse \| one resident\\?_bytes", job.summary)
+    assert "[!WARNING]" in job.summary
+    assert f"so that what is committed stands: {said}" in job.summary
 
 
 def test_a_missing_baseline_is_an_error_that_says_where_to_take_one_from(team: Path) -> None:
@@ -283,6 +296,7 @@ _GITHUB = """\
 const asked = [];
 const stored = JSON.parse(process.argv[2]);
 const github = {
+  graphql: async (query) => ({ viewer: { login: 'github-actions[bot]' } }),
   paginate: async (method, issue) => stored,
   rest: { issues: {
     listComments: null,
@@ -295,6 +309,9 @@ const context = { repo: { owner: 'o', repo: 'r' }, issue: { number: 7 } };
 %s
 })().then(() => console.log(JSON.stringify(asked)));
 """
+
+
+_OURS = {"login": "github-actions[bot]"}
 
 
 def _comment(
@@ -321,13 +338,22 @@ def _comment(
 def test_the_first_run_comments_and_the_next_one_renews_the_comment(tmp_path: Path) -> None:
     first, made = _comment(tmp_path, "first table", [{"id": 1, "body": "somebody's"}])
     again, renewed = _comment(
-        tmp_path, "second table", [{"id": 1, "body": None}, {"id": 2, "body": made["body"]}]
+        tmp_path,
+        "second table",
+        [{"id": 1, "body": None, "user": None}, {"id": 2, "body": made["body"], "user": _OURS}],
     )
 
     assert (first, made["issue_number"]) == ("create", 7)
     assert "first table" in made["body"]
     assert (again, renewed["comment_id"]) == ("update", 2)
     assert "second table" in renewed["body"]
+
+
+def test_a_comment_of_somebody_else_that_looks_like_ours_stays_theirs(tmp_path: Path) -> None:
+    _, made = _comment(tmp_path, "table", [])
+    theirs = {"id": 1, "body": made["body"], "user": {"login": "somebody"}}
+
+    assert _comment(tmp_path, "table", [theirs])[0] == "create"
 
 
 def test_a_comment_is_never_longer_than_it_may_be(tmp_path: Path) -> None:

@@ -56,8 +56,10 @@ class Job:
 class Runner:
     """Runs ``action.yml`` in a checkout."""
 
-    def __init__(self, action: Path, checkout: Path, temp: Path, programs: Path) -> None:
-        """Read the action; ``programs`` comes first on its PATH."""
+    def __init__(
+        self, action: Path, checkout: Path, temp: Path, programs: Path, **environment: str
+    ) -> None:
+        """Read the action; ``programs`` comes first on its PATH, ``environment`` is the job's."""
         document: Any = yaml.safe_load(action.read_text(encoding="utf-8"))
         self._inputs = cast("dict[str, dict[str, str]]", document["inputs"])
         self._steps = cast("list[dict[str, Any]]", document["runs"]["steps"])
@@ -65,24 +67,10 @@ class Runner:
         self._checkout = checkout
         self._temp = temp
         self._programs = programs
-        self._environment: Mapping[str, str] = {}
+        self._environment = {**environment, "GITHUB_WORKSPACE": str(checkout)}
 
-    def use(
-        self,
-        event: str = "push",
-        *,
-        sha: str = "",
-        environment: Mapping[str, str] | None = None,
-        **given: str,
-    ) -> Job:
-        """Run the steps until the end, failed or not.
-
-        Args:
-            event: what the workflow was started by.
-            sha: the commit that it was started for.
-            environment: what the workflow sets for its steps.
-            given: the inputs, with ``_`` for ``-``.
-        """
+    def use(self, event: str = "push", *, sha: str = "", **given: str) -> Job:
+        """Run the steps, with these inputs (``_`` for ``-``), until the end, failed or not."""
         known = {
             "github.token": "a-token",
             "github.event_name": event,
@@ -93,7 +81,6 @@ class Runner:
         inputs |= {name.replace("_", "-"): value for name, value in given.items()}
         assert inputs.keys() == self._inputs.keys(), "no such input"
         known |= {f"inputs.{name}": value for name, value in inputs.items()}
-        self._environment = {**(environment or {}), "GITHUB_WORKSPACE": str(self._checkout)}
         job = Job()
         files = {name: self._temp / name for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
         for path in files.values():
@@ -164,7 +151,7 @@ def _filled(text: str, known: Mapping[str, str]) -> str:
 def _value(expression: str, known: Mapping[str, str]) -> str:
     """Return what is named, or the one formatted value that depends on a comparison."""
     chosen = _CHOICE.fullmatch(expression)
-    if chosen is None:
-        return known[expression]
+    if chosen is None:  # a step that failed has not written all of its outputs
+        return known.get(expression, "") if ".outputs." in expression else known[expression]
     name, wanted, form, filled = chosen.groups()
     return form.format(known[filled]) if known[name] == wanted else ""
