@@ -281,8 +281,32 @@ TABLE: tuple[Mutation, ...] = (
     _M(
         PROGRESS,
         "scheduler.py",
-        "            if not device.leaving:\n                self._return_to_queue(ticket)\n",
-        "            if not device.leaving:\n                continue\n",
+        "            if not device.leaving and self._has_seen_all(ticket, device):\n",
+        "            if False:\n",
+    ),
+    _M(
+        PROGRESS,
+        "scheduler.py",
+        "        ledger.believe_others()\n",
+        "        ledger.doubtful_bytes\n",
+    ),
+    _M(
+        PROGRESS,
+        "admission.py",
+        "            return self._cleared(ticket, need, now_ns, self._devices)\n",
+        "            return None\n",
+    ),
+    _M(
+        PROGRESS,
+        "scheduler.py",
+        "        if plan is None and 0 < model.free == model.staying and not ticket.exclusive:\n",
+        "        if False:\n",
+    ),
+    _M(
+        UNKNOWN,
+        "admission.py",
+        "            and not self._in_doubt(device, need)\n            and not self.barred",
+        "            and not self.barred",
     ),
     _M(
         PROGRESS,
@@ -477,8 +501,8 @@ TABLE: tuple[Mutation, ...] = (
     _M(
         UNKNOWN,
         "ledger.py",
-        "        self.foreign_bytes = min(max(self.foreign_bytes, lowest), highest)\n",
-        "        self.foreign_bytes = lowest\n",
+        "        self.foreign_bytes = foreign = min(max(self.foreign_bytes, lowest), highest)\n",
+        "        self.foreign_bytes = foreign = lowest\n",
     ),
     _M(
         UNKNOWN,

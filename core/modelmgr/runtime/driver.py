@@ -42,7 +42,7 @@ from modelmgr.runtime.bounded_reader import PATIENCE_S, BoundedReader
 from modelmgr.runtime.cost_keeping import CostKeeper, Told
 from modelmgr.runtime.counters import ManagerCounters
 from modelmgr.runtime.forked import leave_to_parent_at_fork
-from modelmgr.runtime.gate import Gate
+from modelmgr.runtime.gate import Bell, Gate
 from modelmgr.runtime.learning import UseLearner
 from modelmgr.runtime.lease import Lease
 from modelmgr.runtime.loaded import Loaded
@@ -71,18 +71,17 @@ class _Waiter:
     def __init__(self) -> None:
         self.thread_ident = threading.get_ident()
         self.actions: deque[Grant | StartLoad | Reject] = deque()
-        self._ready = threading.Event()
+        self._ready = Bell()
         self.error: BaseException | None = None
         self.lease: Lease | None = None
 
     def put(self, action: Grant | StartLoad | Reject) -> None:
         self.actions.append(action)
-        self._ready.set()
+        self._ready.ring()
 
     def wait(self, timeout_s: float | None) -> None:
         if not self.actions:
             self._ready.wait(timeout_s)
-        self._ready.clear()
 
 
 class Driver:
@@ -257,21 +256,17 @@ class Driver:
         while True:
             copy = lease = None
             try:
-                try:
-                    with gate.lock:
-                        copy = hand_out(tag, time.monotonic_ns())
-                        if copy is None:
-                            return None
-                        number = copy.number
-                        loaded = self.loaded[number]
-                        loaded.counts.immediate_hits += 1
-                        device = copy.device
-                        self._activity[device] += 1  # as _changed: this is on the way of every hit
-                        self._generations[device] += 1
-                        lease = self._lease(number, copy.lease or 0, loaded, True)
-                finally:
-                    if gate.left:
-                        gate.settle()
+                with gate.settled, gate.lock:
+                    copy = hand_out(tag, time.monotonic_ns())
+                    if copy is None:
+                        return None
+                    number = copy.number
+                    loaded = self.loaded[number]
+                    loaded.counts.immediate_hits += 1
+                    device = copy.device
+                    self._activity[device] += 1  # as _changed: this is on the way of every hit
+                    self._generations[device] += 1
+                    lease = self._lease(number, copy.lease or 0, loaded, True)
                 if self.watch.asleep:
                     self.watch.wake()
                 if loaded.own_process:
@@ -601,12 +596,8 @@ class Driver:
         learn: Told | None = None
         if loaded.first_job or loaded.measurement is not None:
             learn = self._end_measurement(lease.tag, loaded)
-        try:
-            with gate.lock:
-                self._give_back(lease, loaded, learn)
-        finally:
-            if gate.left:
-                gate.settle()
+        with gate.settled, gate.lock:
+            self._give_back(lease, loaded, learn)
 
     def _give_back(self, lease: Lease, loaded: Loaded, learn: Told | None) -> None:
         """End a lease and tell the scheduler. Under the lock."""
@@ -856,7 +847,8 @@ class Driver:
             waiter = self._waiters.get(action.ticket_num)
             if waiter is not None:
                 waiter.put(action)
-        self.gate.changed.notify_all()
+        for bell in self.gate.listeners:
+            bell.ring()
 
     def copies_of_thread(self, ident: int) -> frozenset[int]:
         """Return the copies that a thread holds, loads or unloads, or was just granted.
@@ -886,8 +878,23 @@ class Driver:
         """Wait until something holds of the scheduler's state, at most so long."""
         if not self.may_wait:
             return holds()
-        with self.gate.settled, self.gate.lock:
-            return self.gate.changed.wait_for(holds, timeout_s)
+        ends_s = None if timeout_s is None else time.monotonic() + timeout_s
+        gate, bell = self.gate, Bell()
+        try:
+            while True:
+                with gate.settled, gate.lock:
+                    if bell not in gate.listeners:
+                        gate.listeners.append(bell)
+                    if holds():
+                        return True
+                left_s = None if ends_s is None else ends_s - time.monotonic()
+                if left_s is not None and left_s <= 0:
+                    return False
+                bell.wait(left_s)
+        finally:
+            with gate.settled, gate.lock:
+                if bell in gate.listeners:
+                    gate.listeners.remove(bell)
 
 
 def ran_out_of_memory(error: BaseException, oom_kills_before: int | None) -> bool:

@@ -3,7 +3,8 @@
 A garbage collection or a signal handler can run any Python code at any moment, also in a thread
 that is just inside. A lease that is released there (a generator that nobody consumed to its end)
 must neither wait for its own thread for ever nor change the scheduler in the middle of an event: it
-is put off until the thread inside has left.
+is put off until the thread inside has left. What a handler raises is put off as well: it would end
+an event half-way.
 """
 
 from __future__ import annotations
@@ -13,16 +14,43 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 from modelmgr.ownership import Owner
 from modelmgr.runtime.forked import ParentsLock
+from modelmgr.runtime.put_off import PUT_OFF
 
 _LONGEST_INSIDE_S = 0.1
+_begin: Final = PUT_OFF.begin
+_end: Final = PUT_OFF.end
+
+
+class Bell:
+    """Wakes one waiting thread; rung by whoever is inside.
+
+    It is a bare lock, which a ring frees: an interrupt leaves it as it was, while a
+    ``threading.Event`` can be left with its own lock taken, and would stop the next who rings.
+    """
+
+    __slots__ = ("_silence",)
+
+    def __init__(self) -> None:
+        self._silence = threading.Lock()
+        self._silence.acquire()
+
+    def ring(self) -> None:
+        """Let the waiting thread go on, or not begin to wait. Inside only: one at a time."""
+        if self._silence.locked():
+            self._silence.release()
+
+    def wait(self, timeout_s: float | None) -> None:
+        """Wait for a ring, at most so long. Outside, by one thread alone."""
+        longest_s = threading.TIMEOUT_MAX
+        self._silence.acquire(timeout=-1 if timeout_s is None else min(timeout_s, longest_s))
 
 
 class _Settled:
-    """Settles a gate at the end of a block."""
+    """Puts interrupts off for a block, and settles a gate at its end."""
 
     __slots__ = ("_gate",)
 
@@ -30,7 +58,7 @@ class _Settled:
         self._gate = gate
 
     def __enter__(self) -> None:
-        """Do nothing yet."""
+        _begin()
 
     def __exit__(
         self,
@@ -38,25 +66,27 @@ class _Settled:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._gate.left:
-            self._gate.settle()
+        try:
+            if self._gate.left:
+                self._gate.settle()
+        finally:
+            _end()
 
 
 class Gate:
     """A re-entrant lock with a list of what to do when it is free.
 
-    Go in by ``with gate.settled, gate.lock:``. The lock's own ``with`` is no Python code: an
-    interrupt can come neither between taking it and the block nor between the block and freeing it,
-    which would leave it taken for ever.
+    Go in by ``with gate.settled, gate.lock:``, and wait for nothing in there: the main thread
+    cannot be interrupted meanwhile.
 
     Attributes:
         lock: the lock itself.
-        settled: calls ``settle`` at the end of its ``with`` block.
+        settled: puts interrupts off for its ``with`` block, and calls ``settle`` at its end.
         inside: says whether the calling thread is inside already.
         foreign: this is a forked child, and the gate its parent's.
         left: what is to be done once the thread inside has left: what was put off, as a function
             and True where it has to be done inside.
-        changed: a condition over the lock, notified after every event.
+        listeners: rung after every event; changed inside alone.
         due_sooner: a condition over the lock, notified when something may be due sooner.
     """
 
@@ -65,7 +95,7 @@ class Gate:
         self.lock: Any = lock
         # As threading.Condition asks it.
         self.inside: Callable[[], bool] = lock._is_owned  # noqa: SLF001
-        self.changed = threading.Condition(lock)
+        self.listeners: list[Bell] = []
         self.due_sooner = threading.Condition(lock)
         self.settled = _Settled(self)
         self.foreign = False

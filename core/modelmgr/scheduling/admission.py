@@ -363,16 +363,30 @@ class Admission:
             plan = Plan(device, need, victims, candidates, values)
             if best is None or plan.lost_value < best.lost_value:
                 best = plan
-        return self.cleared(ticket, need, now_ns) if best is None and not more else best
+        if best is None and not more:
+            return self._cleared(ticket, need, now_ns, self._devices)
+        return best
 
-    def cleared(self, ticket: Ticket, need: int, now_ns: int) -> Plan | None:
+    def cleared_of_own(self, ticket: Ticket, now_ns: int) -> Plan | None:
+        """Return a plan for a model whose copies, all idle and on one device, cannot run there."""
+        model = self._models[ticket.tag]
+        own = list(model.copies.values())
+        if model.costs is None or any(copy.device != own[0].device for copy in own):
+            return None
+        device = self._devices[own[0].device]
+        plan = self._cleared(ticket, model.costs.needed_bytes, now_ns, [device])
+        return plan if plan is not None and set(own) <= set(plan.victims) else None
+
+    def _cleared(
+        self, ticket: Ticket, need: int, now_ns: int, devices: Sequence[Device]
+    ) -> Plan | None:
         """Return a plan for a device on which nobody does anything: all its idle copies go.
 
         It is the last resort: their charges do not suffice, but what is counted as others' use and
         came while they were here may be theirs. Where it turns out that it is not, the ledger
         believes it from then on, and nothing is evicted for it again.
         """
-        for device in self._devices:
+        for device in devices:
             ledger = device.ledger
             if (
                 ledger.doubtful_bytes <= 0

@@ -610,10 +610,8 @@ class Scheduler:
         if plan is None:
             pays = bool(model.staying) and admission.scale_up_pays(ticket, self._now_ns)
             plan = admission.load(ticket, self._now_ns, pays=pays)
-        costs = model.costs
-        if plan is None and costs is not None and 0 < model.free == model.staying:
-            # Its own copies are idle, and there is no room to run them.
-            plan = admission.cleared(ticket, costs.needed_bytes, self._now_ns)
+        if plan is None and 0 < model.free == model.staying and not ticket.exclusive:
+            plan = admission.cleared_of_own(ticket, self._now_ns)
         if (
             plan is not None
             and plan.victims
