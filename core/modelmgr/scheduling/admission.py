@@ -5,8 +5,9 @@ suffices: a device, the room that is needed, and the victims whose room together
 makes it fit. Where no plan exists there is no partial eviction.
 
 Which device: one where the load fits without evicting anybody, the emptiest first (ties: the first
-in the manager's order); else the one whose victims are worth least. One whose readings fail may be
-lost: nothing is loaded there as long as another one could hold it.
+in the manager's order); else the one whose victims are worth least. One whose readings
+fail since something was lost on it may be lost itself: nothing is loaded there as long as another
+one could hold it.
 
 An **unknown** model (no costs) is isolated. ``beside``: its worst case, as far as somebody knows
 it, else all the device's room, is reserved while the residents stay; when that room is less than a
@@ -166,16 +167,17 @@ class Admission:
         return need <= device.ledger.limit_bytes and not self._in_doubt(device, need)
 
     def _in_doubt(self, device: Device, need: int) -> bool:
-        """Say whether a device's readings fail and another one, whose do not, could hold as much.
+        """Say whether a device seems lost and another one, that does not, could hold as much.
 
-        It may be lost: what is loaded there would be lost as well, one load after the other.
+        Something was lost on it since the last good reading, and readings fail: what is loaded
+        there would be lost as well, one load after the other.
         """
-        if device.ledger.reading_failed is None:
+        if not _seems_lost(device):
             return False
         return any(
             need <= other.ledger.limit_bytes and other.ledger.known
             for other in self._devices
-            if other.ledger.reading_failed is None
+            if not _seems_lost(other)
         )
 
     def too_large_for_all(self, model: Model) -> int | None:
@@ -543,6 +545,12 @@ class Admission:
             for copy in device.copies.values()
             if copy.held or copy.ticket is not None
         )
+
+
+def _seems_lost(device: Device) -> bool:
+    """Say whether readings fail and something was lost on the device since the last good one."""
+    ledger = device.ledger
+    return ledger.reading_failed is not None and device.lost_ns >= (ledger.reading_at_ns or 0)
 
 
 def _loading(device: Device) -> bool:

@@ -211,6 +211,7 @@ class Device:
         "leaving",
         "ledger",
         "left_ns",
+        "lost_ns",
     )
 
     def __init__(self, index: int, ledger: Ledger) -> None:
@@ -221,6 +222,8 @@ class Device:
         self.leaving = 0
         # When the last of them was gone.
         self.left_ns = 0
+        # When a worker was lost on it, or a load failed, for the last time.
+        self.lost_ns = -1
         # The unknown model's copy that is being profiled here; nothing else loads meanwhile.
         self.isolating: int | None = None
         # Hits wait as well: only an aggregate reading can measure the isolated copy.

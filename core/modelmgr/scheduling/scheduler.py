@@ -373,6 +373,8 @@ class Scheduler:
             return []
         self._begin(now_ns)
         copy.take(CopyEvent.LOAD_FAILED)
+        if not out_of_memory:
+            self.devices[copy.device].lost_ns = self._now_ns
         self._load_ended_badly(copy, message, retry=out_of_memory)
         return self._finish()
 
@@ -399,6 +401,7 @@ class Scheduler:
         if copy is None or copy.state is CopyState.RESERVED:
             return []
         self._begin(now_ns)
+        self.devices[copy.device].lost_ns = self._now_ns
         if copy.state is CopyState.LOADING:
             copy.take(CopyEvent.WORKER_LOST)
             self._load_ended_badly(copy, message, retry=False)
