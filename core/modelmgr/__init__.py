@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     )
     from modelmgr.estimation.estimator import ResourceEstimator
     from modelmgr.records.costs import CostDatabase
-    from modelmgr.runtime.lease import Lease
+    from modelmgr.runtime.callers_lease import Lease
     from modelmgr.runtime.manager import ModelManager
     from modelmgr.runtime.service.client import RemoteManager, connect
     from modelmgr.runtime.service.server import ServiceServer
@@ -85,7 +85,7 @@ __all__ = [
 _HOMES = {
     "CostDatabase": "modelmgr.records.costs",
     "GPUMonitor": "modelmgr.devices.monitor",
-    "Lease": "modelmgr.runtime.lease",
+    "Lease": "modelmgr.runtime.callers_lease",
     "ModelManager": "modelmgr.runtime.manager",
     "QueueTicket": "modelmgr.scheduling.queue",
     "RemoteManager": "modelmgr.runtime.service.client",

@@ -130,20 +130,20 @@ def test_a_stream_of_hits_does_not_starve_an_unknown_model(isolation: IsolationM
         device, costs={"known": 1000.0}, isolation=isolation, max_bypass=MAX_BYPASS
     ) as manager:
         load = loader_of(device, 1000.0)
-        holding, spare = (manager.acquire_model("known", load) for _ in range(2))
-        manager.release_model("known", spare)
+        holding, spare = (manager.lease("known", load) for _ in range(2))
+        spare.release()
         unknown = Party(lambda: serve_once(manager, "unknown", loader_of(device, 500.0)))
         wait_for_queue(manager, 1)
         for _ in range(50 * MAX_BYPASS):  # there is always one holder, at any moment
             try:
-                following = manager.lease("known", load, timeout=0).instance
+                following = manager.lease("known", load, timeout=0)
             except AcquireTimeoutError:
                 break
-            manager.release_model("known", holding)
+            holding.release()
             holding = following
         else:
             pytest.fail("known models were served again and again before the unknown one")
-        manager.release_model("known", holding)
+        holding.release()
         assert not unknown.result().closed
 
 

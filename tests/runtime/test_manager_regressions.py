@@ -19,9 +19,8 @@ from typing import Any
 
 import pytest
 
-from modelmgr import AcquireTimeoutError, LeaseError, ModelManager, UsageError
+from modelmgr import AcquireTimeoutError, Lease, LeaseError, ModelManager, UsageError
 from modelmgr.runtime.cost_keeping import CostKeeper
-from modelmgr.runtime.lease import Lease
 from modelmgr.testing.fake_device import FakeDevice, FakeModel
 from support.parties import Party, wait_for, wait_until
 

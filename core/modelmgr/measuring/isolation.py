@@ -16,7 +16,7 @@ from modelmgr.devices.reading import MemoryReader
 from modelmgr.errors import ShutdownTimeoutError
 from modelmgr.measuring.worker_copy import WorkerCopy
 from modelmgr.records.costs import Eviction
-from modelmgr.runtime.lease import Lease
+from modelmgr.runtime.callers_lease import Lease
 from modelmgr.runtime.manager import ModelManager
 from modelmgr.units import MIB
 

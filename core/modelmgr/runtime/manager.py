@@ -35,13 +35,14 @@ from modelmgr.errors import (
 from modelmgr.estimation.estimator import ResourceEstimator
 from modelmgr.records.costs import CostDatabase, Eviction, EvictionCandidate, MachineInfo
 from modelmgr.records.devices import DeviceDescription
+from modelmgr.runtime.callers_lease import Lease
 from modelmgr.runtime.cost_keeping import CostKeeper
 from modelmgr.runtime.costs import CostsInput, preloaded_costs
 from modelmgr.runtime.counters import ManagerCounters
 from modelmgr.runtime.driver import Driver, Loader
 from modelmgr.runtime.learned_costs import learned_costs
 from modelmgr.runtime.learning import UseLearner
-from modelmgr.runtime.lease import Lease
+from modelmgr.runtime.lease import Lease as Record
 from modelmgr.runtime.monitor_reader import Monitor, MonitorReader
 from modelmgr.runtime.open_scheduler import OpenScheduler
 from modelmgr.runtime.opening import open_readers
@@ -210,6 +211,8 @@ class ModelManager:
     ) -> Lease:
         """Return a lease of a copy of a model, loading one if that is what it takes.
 
+        Keep it for as long as the instance is used: one that is forgotten is given back.
+
         Args:
             tag: the model; everything with one tag is interchangeable.
             loader: makes an instance; runs in the calling thread. One with ``own_process = True``
@@ -230,23 +233,24 @@ class ModelManager:
             if type(priority) is not int:
                 priority = as_whole("priority", priority)
             # Nothing else is asked for, mostly, and a copy is there: the shortest way.
-            lease = self._driver.hit(tag)
-            if lease is not None:
-                return lease
-        return self._acquire(
+            record = self._driver.hit(tag)
+            if record is not None:
+                return Lease(record, self._driver.gate)
+        record = self._acquire(
             tag, loader, timeout=timeout, priority=priority, worst_case_mb=worst_case_mb
         )
+        return Lease(record, self._driver.gate)
 
     def _acquire(
         self,
         tag: str,
         loader: Loader,
         *,
-        timeout: float | object | None,
-        priority: int,
-        worst_case_mb: float | None,
+        timeout: float | object | None = _DEFAULT_TIMEOUT,
+        priority: int = 0,
+        worst_case_mb: float | None = None,
         alone: bool = False,
-    ) -> Lease:
+    ) -> Record:
         timeout_s = self._wait_timeout_s
         if timeout is not _DEFAULT_TIMEOUT:
             timeout_s = as_seconds("timeout", timeout)
@@ -265,12 +269,15 @@ class ModelManager:
         )
 
     def acquire_model(self, tag: str, loader_func: Loader) -> Any:  # noqa: ANN401 - the loader's
-        """Return an instance of a model; give it back with ``release_model``. See ``lease``."""
+        """Return an instance of a model; give it back with ``release_model``. See ``lease``.
+
+        Nothing else ends that it is held, not even the end of the thread that acquired it.
+        """
         if type(tag) is str:
-            lease = self._driver.hit(tag)
-            if lease is not None:
-                return lease.instance
-        return self.lease(tag, loader_func).instance
+            record = self._driver.hit(tag)
+            if record is not None:
+                return record.instance
+        return self._acquire(tag, loader_func).instance
 
     def release_model(self, tag: str, instance: object) -> None:
         """Give an instance back.
@@ -309,14 +316,14 @@ class ModelManager:
             BaseException: as ``lease`` does; whatever the function raised, out-of-memory only
                 when it ran out the second time as well.
         """
-        lease = self.lease(
+        record = self._acquire(
             tag, loader, timeout=timeout, priority=priority, worst_case_mb=worst_case_mb
         )
         try:
-            with lease as instance:
+            with record as instance:
                 return function(instance)
         except BaseException as error:
-            if not lease.exhausted or not isinstance(error, Exception):
+            if not record.exhausted or not isinstance(error, Exception):
                 raise
             _LOG.warning("%r ran out of memory in use and is tried once more alone", tag)
         again = self._acquire(
