@@ -67,6 +67,26 @@ def test_what_has_no_percentage_has_none(result: Result) -> None:
     assert found.of("peak_bytes", "gpu1").other is None
 
 
+def test_jobs_that_took_longer_are_seen_as_what_they_are_and_not_only_as_waits(
+    result: Result,
+) -> None:
+    assert result.wait_ns is not None
+    assert result.latency_ns is not None
+    served_ns = result.latency_ns.mean - result.wait_ns.mean
+    slower = msgspec.structs.replace(
+        result.latency_ns, mean=result.wait_ns.mean + 4 * served_ns, p95=None
+    )
+    found = compare_results(result, as_run(result, latency_ns=slower))
+    assert found.of("service_mean_ns").percent == pytest.approx(-75.0)
+    assert found.of("wait_mean_ns").percent == 0.0
+    assert found.of("latency_mean_ns").reference == slower.mean
+    assert found.of("latency_p95_ns").percent is None
+    # Of others that waited than were served, nobody knows what their jobs took.
+    fewer = msgspec.structs.replace(slower, count=slower.count - 1)
+    found = compare_results(result, as_run(result, latency_ns=fewer))
+    assert found.of("service_mean_ns").reference is None
+
+
 def test_what_makes_results_hard_to_compare_is_said(result: Result) -> None:
     other = as_run(result, seed=result.seed + 1, policy="lru", partial=True)
     names = [name for name, _, _ in compare_results(result, other).differences]

@@ -59,6 +59,26 @@ def test_a_run_shows_its_table_and_writes_result_log_and_costs(
     assert (tmp_path / "r.csv").read_text("utf-8").startswith("scenario,mode")
 
 
+def test_a_stand_in_that_takes_longer_than_stated_is_told_of(
+    modelmgr: Program, scenario: str, tmp_path: Path
+) -> None:
+    # No machine touches 48 MiB, or ends a process, in a microsecond. All of it was silent once.
+    path = tmp_path / scenario
+    text = path.read_text("utf-8").replace("{resident: 40 MiB, peak: 48 MiB,", "{SIZES,", 1)
+    text = text.replace("service: 20 ms", "service: 1 us", 1).replace("bert: 3", "bert: 9")
+    text = text.replace("SIZES", "resident: 40 MiB, peak: 88 MiB")
+    path.write_text(text, "utf-8")
+    finished = modelmgr("run", scenario, "--out", "r.json")
+    assert finished.returncode == 0, finished.stderr
+    told = [line for line in finished.stderr.splitlines() if "the stand-in of 'bert'" in line]
+    assert len(told) == 1, finished.stderr
+    assert "took longer than the scenario states" in finished.stderr
+    assert "instead of 0.0 ms (mean of" in finished.stderr
+    assert "--memory-scale" in finished.stderr
+    service = Result.load(tmp_path / "r.json").models["bert"].stated_times["service"]
+    assert service.taken_ns > service.stated_ns == 1_000
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [

@@ -1,9 +1,9 @@
 """Run a scenario for real: worker processes, real memory, the wall clock.
 
 The manager that runs in production serves the scenario's traffic. Models with a loader are loaded;
-those without are stand-ins: processes that hold the stated memory and take the stated times. What
-users would wait, what is loaded and evicted, how full each device gets, and what the manager
-learned.
+those without are stand-ins: processes that hold the stated memory and take the stated times; where
+this machine needs longer for so much memory, a warning says which model and by how much. What users
+would wait, what is loaded and evicted, how full each device gets, and what the manager learned.
 
   modelmgr run scenarios/quickstart-scenario.yaml --out run.json
   modelmgr run scenarios/mixed-burst.yaml --memory-scale 1/8 --duration '2 min'
@@ -27,6 +27,7 @@ import shlex
 import sys
 from fractions import Fraction
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
@@ -42,6 +43,7 @@ from modelmgr.records.result_codec import encode_result
 from modelmgr.runtime.scenario_run.devices import describe_first, machine_memory
 from modelmgr.runtime.scenario_run.run import RunOutcome, run_scenario
 from modelmgr.runtime.scenario_run.scaling import scale_memory
+from modelmgr.runtime.scenario_run.stated_times import Overrun, overruns
 from modelmgr.units import NS_PER_S
 from modelmgr.workload.scenario import Scenario
 from modelmgr.workload.scenario_reader import read_scenario
@@ -52,6 +54,8 @@ from modelmgr_cli.commands.scenario_options import (
     check_max_requests,
     log_written_to,
     warn_if_partial,
+    warn_of_empty_beginnings,
+    warn_of_missed_faults,
     with_changes,
     with_log,
     write_result,
@@ -115,6 +119,7 @@ def run(
     taken = options.check_outputs(outputs, inputs)
     exports = options.read_exports(export, out or DEFAULT_RESULT, taken)
     other = read_against(against)
+    warn_of_empty_beginnings(scenario, terminal)
     machine = describe_machine(describe_first(scenario))
     shared = None if costs_out is None else SharedCosts(costs_out, machine)
     started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -143,6 +148,7 @@ def run(
         _show(result, terminal, json=json)
     if other is not None and against is not None:
         show_against(result, other, against, terminal, json=json)
+    warn_of_missed_faults(scenario, result, terminal)
     _remark(outcome, terminal)
     writing.check()
     return Outcome.INTERRUPTED if result.partial else Outcome.FINE
@@ -212,10 +218,30 @@ def _show(result: Result, terminal: Terminal, *, json: bool) -> None:
         terminal.show(*result_page(result))
 
 
+def _overrun_words(overrun: Overrun) -> str:
+    time = overrun.time
+    return (
+        f"{overrun.act} {time.taken_ns / 1e6:,.1f} instead of {time.stated_ns / 1e6:,.1f} ms "
+        f"(mean of {time.count:,}; the worst {time.most_over_ns / 1e6:,.1f} ms over)"
+    )
+
+
 def _remark(outcome: RunOutcome, terminal: Terminal) -> None:
     """Tell what the figures do not show."""
     for reason, count in outcome.troubles.items():
         terminal.tell(f"failed {count:,} times: {reason}")
+    slow = [
+        (tag, ", ".join(map(_overrun_words, found)))
+        for tag, found in groupby(overruns(outcome.result.models), lambda each: each.tag)
+    ]
+    for tag, words in slow:
+        terminal.warn(f"the stand-in of {tag!r} took longer than the scenario states: {words}")
+    if slow:
+        terminal.tell(
+            "this machine needs so long to give so much memory and to take it back, or is too "
+            "busy: the run\nis slower than the scenario. State times that it can take, or run it "
+            "smaller (--memory-scale)"
+        )
     lag = outcome.lag_ns
     if lag is not None and lag.mean > _LATE_NS:
         terminal.warn(

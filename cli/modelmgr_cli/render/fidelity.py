@@ -24,6 +24,9 @@ _NAMES = {
     "wait_median_ns": "wait median, ms",
     "wait_p95_ns": "wait p95, ms",
     "wait_p99_ns": "wait p99, ms",
+    "latency_mean_ns": "latency mean, ms",
+    "latency_p95_ns": "latency p95, ms",
+    "service_mean_ns": "service mean, ms",
     "reload_cost_ns": "time of loads, s",
     "peak_bytes": "peak of {device}, MiB",
 }

@@ -89,6 +89,10 @@ def _distances(reference: Result, other: Result) -> Iterator[Distance]:
     for name in ("mean", "median", "p95", "p99"):
         pair = (_figure(result.wait_ns, name) for result in (reference, other))
         yield _distance(f"wait_{name}_ns", "ns", *pair)
+    for name in ("mean", "p95"):
+        pair = (_figure(result.latency_ns, name) for result in (reference, other))
+        yield _distance(f"latency_{name}_ns", "ns", *pair)
+    yield _distance("service_mean_ns", "ns", *map(_mean_service_ns, (reference, other)))
     yield _distance("reload_cost_ns", "ns", reference.reload_cost_ns, other.reload_cost_ns)
     for device in dict.fromkeys([*reference.devices, *other.devices]):
         peaks = (
@@ -96,6 +100,14 @@ def _distances(reference: Result, other: Result) -> Iterator[Distance]:
             for result in (reference, other)
         )
         yield _distance("peak_bytes", "bytes", *peaks, device=device)
+
+
+def _mean_service_ns(result: Result) -> int | None:
+    """Return what a job took on average; None where others waited than were served."""
+    wait, latency = result.wait_ns, result.latency_ns
+    if wait is None or latency is None or wait.count != latency.count:
+        return None
+    return latency.mean - wait.mean
 
 
 def _figure(figures: DurationFigures | None, name: str) -> int | None:

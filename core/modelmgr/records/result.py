@@ -65,6 +65,22 @@ class DeviceUse(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     mean_bytes: int
 
 
+class StatedTime(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a scenario states that something takes, and what a stand-in took for it.
+
+    Attributes:
+        count: how often it was done.
+        stated_ns: on average, as drawn.
+        taken_ns: on average; longer where the machine needs longer to give or take back the memory.
+        most_over_ns: by how much it took longer at most.
+    """
+
+    count: int
+    stated_ns: int
+    taken_ns: int
+    most_over_ns: int
+
+
 class ModelUse(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one model came to.
 
@@ -74,6 +90,8 @@ class ModelUse(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         hits: requests that were given a copy that was loaded already.
         evictions: copies of it that went to make room or for an isolated measurement.
         wait_ns: from the scheduled arrival to the copy; None where nobody got one.
+        stated_times: of a real run's stand-in, by ``load``, ``service`` and ``unload``: whether it
+            took the stated times.
     """
 
     requests: int
@@ -81,6 +99,7 @@ class ModelUse(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     hits: int
     evictions: int
     wait_ns: DurationFigures | None
+    stated_times: dict[str, StatedTime] = msgspec.field(default_factory=dict[str, StatedTime])
 
 
 class Bound(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ import pytest
 from modelmgr.devices.process_memory import read_host_memory, reset_peak
 from modelmgr.errors import UsageError
 from modelmgr.units import MIB
+from modelmgr.workers.loaders import synthetic
 from modelmgr.workers.loaders.exhaustion import is_out_of_memory
-from modelmgr.workers.loaders.synthetic import SyntheticLoader
+from modelmgr.workers.loaders.synthetic import SyntheticLoader, SyntheticModel
 from modelmgr.workload.model_spec import ModelSpec
 
 _SLACK_BYTES = 2 * MIB
@@ -63,6 +65,40 @@ def test_load_and_service_take_at_least_their_time() -> None:
     started_ns = time.monotonic_ns()
     model.infer(model.make_batch({}, seed=0))
     assert time.monotonic_ns() - started_ns >= 2_000_000
+
+
+def test_touching_and_freeing_the_activation_is_part_of_the_stated_service(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Freed after the stated time, a batch of some size took longer than stated.
+    now_ns = 0
+    happened: list[tuple[str, int]] = []
+
+    def passes(what: str, took_ns: int) -> None:
+        nonlocal now_ns
+        now_ns += took_ns
+        happened.append((what, now_ns))
+
+    class Block:
+        def free(self) -> None:
+            passes("freed", 10)
+
+    def allocate(size_bytes: int) -> Any:
+        if size_bytes:
+            passes("touched", 40)
+        return Block()
+
+    def sleep_until(due_ns: int) -> None:
+        passes("slept", max(0, due_ns - now_ns))
+
+    sizes = dict.fromkeys(("resident_bytes", "load_peak_bytes", "load_ns"), 0)
+    model = SyntheticModel(sizes | {"activation_bytes": 8, "service_ns": 100}, allocate, "")
+    monkeypatch.setattr(synthetic, "_sleep_until", sleep_until)
+    monkeypatch.setattr(synthetic, "time", SimpleNamespace(monotonic_ns=lambda: now_ns))
+    now_ns = 0
+    happened.clear()
+    model.infer(model.make_batch({}, seed=0))
+    assert happened == [("touched", 40), ("slept", 90), ("freed", 100), ("slept", 100)]
 
 
 def test_no_room_is_a_memory_error() -> None:

@@ -38,9 +38,11 @@ from modelmgr.workers.worker import Worker
 from modelmgr.workload.model_spec import ModelSpec
 from modelmgr.workload.scenario import Scenario
 
-# A worker's end takes 4 to 20 ms, by its size, and longer on a busy machine: begun so much before
-# an unload is to be over.
+# A worker's end takes 4 to 20 ms and what its memory takes to free, and longer on a busy machine:
+# begun so much before an unload is to be over.
 _CLOSING_NS = 50_000_000
+# To free memory takes a fifth of what it took to touch it.
+_FREEING_SHARE = 4
 
 Shape = tuple[tuple[str, int], ...]
 
@@ -137,6 +139,7 @@ class RunningCopy:
         self._around = around
         self._worker: Worker | None = None
         self._taken_bytes = 0
+        self._touching_ns = 0  # what its process took to load
         self._sizes = None if model.sizes is None else model.sizes[device.name]
         self._lock = threading.Lock()
         self._serving = threading.Lock()  # held while a job ends, or its holder is lost
@@ -211,19 +214,25 @@ class RunningCopy:
         )
         device.meter.track(worker.pid)
         self.waiting.check()
+        started_ns = time.monotonic_ns()
         worker.load(timeout_s=None)
+        self._touching_ns = time.monotonic_ns() - started_ns
         device.meter.look()
-        self.waiting.until(due_ns, self._is_running)
+        if failure is None and sizes is not None and loading_bytes > sizes.resident_bytes:
+            freeing_ns = _freeing_ns(self._touching_ns, takes_ns)
+            self.waiting.until(due_ns - freeing_ns, self._is_running)
+            worker.infer({stand_in.EXTRA: 0})
+            self._give_back(loading_bytes - sizes.resident_bytes)
+            device.meter.look()
+        over_ns = self.waiting.until(due_ns, self._is_running)
         if not worker.alive:
             raise WorkerDiedError(f"the worker of {self.tag!r} died while loading", pid=worker.pid)
         if failure == OUT_OF_MEMORY:
             raise OutOfMemoryError(f"loading {self.tag!r}: {failure}, a fault of the run")
         if failure is not None:
             raise ModelLoadError(f"loading {self.tag!r}: {failure}")
-        if sizes is not None and loading_bytes > sizes.resident_bytes:
-            worker.infer({stand_in.EXTRA: 0})
-            self._give_back(loading_bytes - sizes.resident_bytes)
-            device.meter.look()
+        if sizes is not None:
+            around.tally.took(self.tag, "load", takes_ns, over_ns)
         reset_peak(worker.pid)  # what it took while it loaded is not what it takes when it runs
 
     def _spec(self, placement: Placement) -> ModelSpec:
@@ -303,25 +312,22 @@ class RunningCopy:
         worker, meter = self._worker, self.device.meter
         assert worker is not None  # noqa: S101 - it is loaded
         running_bytes, due_ns = sizes.running_bytes, began_ns + service_ns
-        if not running_bytes:
-            waiting.until(due_ns, self._is_running)
-            self._check_alive(worker)
-            return
-        if not self._take(running_bytes):
-            raise self._no_room(running_bytes)
-        try:
-            worker.infer({stand_in.EXTRA: running_bytes})
+        if running_bytes:
+            if not self._take(running_bytes):
+                raise self._no_room(running_bytes)
+            try:
+                worker.infer({stand_in.EXTRA: running_bytes})
+                meter.look()
+                freeing_ns = _freeing_ns(time.monotonic_ns() - began_ns, service_ns)
+                waiting.until(due_ns - freeing_ns, self._is_running)
+                self._check_alive(worker)
+                worker.infer({stand_in.EXTRA: 0})
+            finally:
+                self._give_back(running_bytes)
             meter.look()
-            # To free takes a little less long than to touch what is freed.
-            freeing_ns = min(time.monotonic_ns() - began_ns, service_ns // 4)
-            waiting.until(due_ns - freeing_ns, self._is_running)
-            self._check_alive(worker)
-            worker.infer({stand_in.EXTRA: 0})
-        finally:
-            self._give_back(running_bytes)
-        meter.look()
-        waiting.until(due_ns, self._is_running)
+        over_ns = waiting.until(due_ns, self._is_running)
         self._check_alive(worker)
+        self._around.tally.took(self.tag, "service", service_ns, over_ns)
 
     def _check_alive(self, worker: Worker) -> None:
         if not worker.alive:
@@ -338,13 +344,17 @@ class RunningCopy:
             self._go()
             return
         late_ns = around.faults.on_unload(self.tag, self.device.name)
-        due_ns = began_ns + self.model.draw_unload_ns()
+        unload_ns = self.model.draw_unload_ns()
+        due_ns = began_ns + unload_ns
         if late_ns:
-            around.later(max(0, due_ns - began_ns) + late_ns, self._go)
+            around.later(unload_ns + late_ns, self._go)
         else:
-            Waiting().until(due_ns - _CLOSING_NS, self._still_going)
+            closing_ns = max(_CLOSING_NS, _freeing_ns(self._touching_ns, unload_ns))
+            Waiting().until(due_ns - closing_ns, self._still_going)
             self._go()
-        Waiting().until(due_ns, self._still_going)
+        over_ns = Waiting().until(due_ns, self._still_going)
+        if self._sizes is not None and not late_ns and not around.clock.stopping:
+            around.tally.took(self.tag, "unload", unload_ns, over_ns)
 
     def kill(self) -> None:
         """End the process as the kernel would, and wait until it has."""
@@ -399,6 +409,14 @@ class RunningCopy:
             f"{self.tag!r} asked for {size_bytes} bytes more than {self.device.name} has left",
             budget_bytes=self.device.description.total_bytes,
         )
+
+
+def _freeing_ns(touching_ns: int, stated_ns: int) -> int:
+    """Return how long before the end of its stated time memory is to be freed.
+
+    A machine that takes longer over it than stated leaves no time to keep it: a quarter at most.
+    """
+    return min(touching_ns, stated_ns) // _FREEING_SHARE
 
 
 class ScenarioLoader:

@@ -15,6 +15,7 @@ from modelmgr.estimation.cost_estimate import CostEstimate
 from modelmgr.records.costs import Eviction, MachineInfo, ToolInfo
 from modelmgr.records.result import DeviceUse, LearnedCost, ModelUse, RequestCounts, Result
 from modelmgr.runtime.scenario_run.devices import RunDevice
+from modelmgr.runtime.scenario_run.stated_times import Act, StatedTimes
 from modelmgr.scheduling.actions import Action, StartUnload
 from modelmgr.simulation.metrics import Durations, figures
 from modelmgr.simulation.world import EVICTIONS_KEPT
@@ -36,6 +37,7 @@ class ModelTally:
         self.loads = 0
         self.evictions = 0
         self.waits = Durations()
+        self.stated_times = StatedTimes()
 
 
 class Tally:
@@ -99,6 +101,11 @@ class Tally:
                 self._first_loads_ns += took_ns
             model.loads += 1
             self._loads_ns += took_ns
+
+    def took(self, tag: str, act: Act, stated_ns: int, over_ns: int) -> None:
+        """Count what a stand-in took for something that went well: so much more than stated."""
+        with self._lock:
+            self.models[tag].stated_times.took(act, stated_ns, over_ns)
 
     def load_failed(self) -> None:
         """Count a load that did not."""
@@ -185,6 +192,7 @@ class Tally:
                         hits=model.hits,
                         evictions=model.evictions,
                         wait_ns=figures([model.waits]),
+                        stated_times=model.stated_times.record(),
                     )
                     for tag, model in self.models.items()
                 },

@@ -71,8 +71,11 @@ class Waiting:
         if self._error is not None:
             raise self._error
 
-    def until(self, due_ns: int, alive: Callable[[], bool] | None = None) -> None:
+    def until(self, due_ns: int, alive: Callable[[], bool] | None = None) -> int:
         """Wait; return early where ``alive`` says that there is nothing to wait for any more.
+
+        Returns:
+            By how many nanoseconds it is too late; negative where it returns early.
 
         Raises:
             Exception: what somebody ended it with.
@@ -82,6 +85,6 @@ class Waiting:
                 self.check()
                 left_ns = due_ns + self._later_ns - time.monotonic_ns()
                 if left_ns <= 0 or (alive is not None and not alive()):
-                    return
+                    return -left_ns
                 left_s = left_ns / NS_PER_S
                 self._changed.wait(left_s if alive is None else min(left_s, _LOOK_S))
