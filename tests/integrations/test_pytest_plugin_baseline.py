@@ -140,15 +140,26 @@ import pytest
 @pytest.mark.limit_model_memory(1)
 def test_wrong():
     pass
+
+def test_fails(model_cost):
+    model_cost({"tag": "failing", "loader": "synthetic", "options": {"resident": "10 MiB"},
+                "input": {"batch_size": 1}, "repeats": 1})
+    raise AssertionError
 """
     suite.write("test_0.py", _SUITE + _OTHER)
     suite.write("test_1.py", _SUITE + wrong)
     options = ("-n2", "--dist=loadfile", "--modelmgr-update-baseline")
     result = suite.run(*options, "--modelmgr-baseline=costs.json", plugins=(PLUGIN, "xdist.plugin"))
 
-    result.assert_outcomes(passed=5, failed=1)
+    result.assert_outcomes(passed=5, failed=2)
     result.stdout.fnmatch_lines(["test_1.py::test_wrong: limit_model_memory: 1 has no unit*"])
-    result.stdout.fnmatch_lines(["modelmgr: 2 models measured on host in *", "*was written"])
+    result.stdout.fnmatch_lines(
+        [
+            "modelmgr: 3 models measured on host in *",
+            "*was written",
+            "*a test of it failed: failing",
+        ]
+    )
     database = load_costs(suite.path / "costs.json")
     assert set(database.models) == {"small", "other"}
     assert len(database.runs) == 2
@@ -168,6 +179,7 @@ def test_wrong():
         (None, ("--modelmgr-baseline=/proc/costs.json", "--modelmgr-update-baseline"),
          "--modelmgr-baseline: cannot write /proc/costs.json: "),
         (None, ("--modelmgr-baseline=/proc", "--modelmgr-update-baseline"), "/proc"),
+        (None, (f"--modelmgr-baseline={'x' * 300}",), "cannot read this cost database: File name"),
         ("{}", ("--modelmgr-baseline=costs.json", "--modelmgr-tolerance=5 %%"),
          "--modelmgr-tolerance: '5 %%' is no limit"),
     ],
@@ -194,6 +206,39 @@ def test_a_baseline_of_another_device_is_not_measured_for_in_vain(suite: Suite) 
 
     result.assert_outcomes(failed=2)
     result.stdout.fnmatch_lines(["E * was measured on another processor (Some CPU; *"])
+    assert (suite.path / "costs.json").read_bytes() == before
+
+
+def test_what_a_failing_test_measured_becomes_no_baseline(
+    suite: Suite, profiled: CostDatabase
+) -> None:
+    """A model above its limit became the baseline that it was then held to."""
+    save_costs(profiled, suite.path / "costs.json")
+    limited = f"""
+import pytest
+
+@pytest.mark.limit_model_memory("10 MiB")
+def test_small_fails(model_cost):
+    model_cost({SMALL})
+"""
+    suite.write("test_models.py", limited + _SUITE + _OTHER)
+    options = ("--modelmgr-baseline=costs.json", "--modelmgr-update-baseline")
+    result = suite.run(*options)
+
+    result.assert_outcomes(passed=3, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "modelmgr: costs.json was written",
+            "modelmgr: not taken into costs.json, as a test of it failed: small",
+        ]
+    )
+    database = load_costs(suite.path / "costs.json")
+    assert database.models["small"] == profiled.models["small"]
+    assert "other" in database.models
+
+    before = (suite.path / "costs.json").read_bytes()
+    suite.write("test_models.py", limited)
+    suite.run(*options).stdout.fnmatch_lines(["modelmgr: costs.json was not written*", "*: small"])
     assert (suite.path / "costs.json").read_bytes() == before
 
 

@@ -67,6 +67,11 @@ def test_a_suite_is_held_to_its_limits_and_told_which_part_is_too_large(suite: S
         def test_over_its_own(model_cost):
             model_cost(SMALL)
 
+        @pytest.mark.limit_model_memory("20 MiB")
+        @pytest.mark.limit_model_memory("500 MiB")
+        def test_of_two_the_least(model_cost):
+            model_cost(SMALL)
+
         @pytest.mark.limit_model_memory("500 MiB", model="listed")
         def test_named_and_not_measured_by_the_test():
             pass
@@ -123,7 +128,7 @@ def test_a_suite_is_held_to_its_limits_and_told_which_part_is_too_large(suite: S
     )
     result = suite.run("--modelmgr-models", "models.yaml", "-rA")
 
-    result.assert_outcomes(passed=9, failed=6, xfailed=1)
+    result.assert_outcomes(passed=9, failed=7, xfailed=1)
     text = result.stdout.str()
     for name in ("over", "over_its_own", "named_and_over", "named_and_broken", "nothing_to_limit"):
         assert f"FAILED test_budgets.py::test_{name} " in text
@@ -138,7 +143,13 @@ def test_a_suite_is_held_to_its_limits_and_told_which_part_is_too_large(suite: S
             "  peak * MiB",
         ]
     )
-    result.stdout.fnmatch_lines(["*limit of 10 MiB;*", "*'listed' takes*limit of 20 MiB;*"])
+    result.stdout.fnmatch_lines(
+        [
+            "*limit of 10 MiB;*",
+            "*'small' takes*limit of 20 MiB;*",
+            "*'listed' takes*limit of 20 MiB;*",
+        ]
+    )
     result.stdout.fnmatch_lines(["modelmgr: limit_model_memory has nothing to limit:*"])
     result.stdout.fnmatch_lines(["*= modelmgr =*", "modelmgr: 2 models measured on host in *"])
     # The failing line is the test's own; nothing of how we measure stands between.
@@ -179,6 +190,22 @@ def test_a_wrong_marker_is_one_usage_error_before_any_test_runs(
     assert "test_budgets.py::test_marked: limit_model_memory: " in result.stderr.str()
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
     assert "passed" not in result.stdout.str()
+
+
+@pytest.mark.parametrize("device", ["bogus", "fixed:8GiB", "cuda:99"])
+def test_a_device_that_is_not_there_is_one_usage_error_before_any_test_runs(
+    suite: Suite, device: str
+) -> None:
+    suite.write("test_models.py", f"def test_it(model_cost):\n    model_cost({SMALL})\n")
+    result = suite.run(f"--modelmgr-device={device}")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    said = (
+        f"--modelmgr-device: there is no device '{device}' to measure on; devices here: auto, host"
+    )
+    assert said in result.stderr.str()
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+    assert "failed" not in result.stdout.str()
 
 
 def test_the_ini_file_may_name_the_model_list(suite: Suite) -> None:

@@ -6,6 +6,7 @@ does. What is said of a model that grew is ``pytest_verdicts``'s.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +93,11 @@ class Baseline:
         self.is_renewed = is_renewed
         self._allow_mismatch = allow_mismatch
         self._database: CostDatabase | None = None
-        if path.exists():
+        try:
+            is_there = path.exists()
+        except OSError:
+            is_there = True  # in a folder that nobody may look into: reading it says what is wrong
+        if is_there:
             self._database = load_costs(path)
         elif not is_renewed:
             raise UsageError(
@@ -141,18 +146,29 @@ class Baseline:
         if self.is_renewed:
             read_existing(self.path, machine)
 
-    def renew(self, measured: CostDatabase) -> None:
+    def renew(self, measured: CostDatabase, *, failed: Container[str] = ()) -> bool:
         """Write what was measured over what the file has of those models; the others stay.
+
+        Args:
+            measured: the session's models.
+            failed: those of them whose tests failed, which stay as they are too.
+
+        Returns:
+            Whether there was anything to write.
 
         Raises:
             UsageError: it cannot be written; the old file is as it was.
         """
+        models = {tag: cost for tag, cost in measured.models.items() if tag not in failed}
+        if not models:
+            return False
         existing = read_existing(self.path, measured.machine)
         renewed = combine(
             existing,
-            measured.models,
+            models,
             machine=measured.machine,
             run=measured.runs[0],
             evictions=() if existing is None else existing.evictions,
         )
         save_costs(renewed, self.path)
+        return True

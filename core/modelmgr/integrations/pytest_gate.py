@@ -19,6 +19,7 @@ import msgspec
 import pytest
 
 from modelmgr.devices.discovery import open_reader
+from modelmgr.devices.nvml import list_devices
 from modelmgr.errors import ModelmgrError, UsageError
 from modelmgr.integrations.pytest_baseline import Baseline, read_tolerance
 from modelmgr.integrations.pytest_measuring import MeasureModel, ModelMeter, find_model
@@ -42,9 +43,13 @@ def open_gate(config: pytest.Config) -> ModelGate:
     """Return a session's gate by its options.
 
     Raises:
-        pytest.UsageError: an option makes no sense, or the baseline cannot be read.
+        pytest.UsageError: an option makes no sense, or the device or the baseline cannot be read.
     """
     options = config.option
+    try:
+        _check_device(options.modelmgr_device)
+    except ModelmgrError as error:
+        raise pytest.UsageError(f"--modelmgr-device: {error}") from None
     if options.modelmgr_baseline is None:
         return ModelGate(config, None)
     try:
@@ -76,7 +81,8 @@ class ModelGate:
         run_id = uuid4().hex if self._worker_input is None else self._worker_input["testrunuid"]
         self._folder = meeting_place(run_id)
         self._reports: list[SessionReport] = []
-        self._renewal: str | None = None
+        self._failed: set[str] = set()
+        self._renewal: list[str] = []
         self._models = _model_list(config)
         self._known: set[str | None] = set()
         self._meter = ModelMeter(
@@ -127,6 +133,16 @@ class ModelGate:
                 pytest.fail("\n".join(f"modelmgr: {said}" for said in problems), pytrace=False)
         return result
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Note the models of tests that failed, which are no baseline."""
+        report = yield
+        if report.failed and _COSTS in item.stash:
+            self._failed.update(item.stash[_COSTS].costs)
+        return report
+
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Report to who started this worker, else write the baseline that is to be renewed."""
         if self._meter.measured:
@@ -134,6 +150,7 @@ class ModelGate:
                 SessionReport(
                     elapsed_ns=self._meter.elapsed_ns,
                     costs=encode_costs(put_together(self._meter.measured.values())),
+                    failed=tuple(self._failed),
                 )
             )
         if self._worker_input is not None:
@@ -141,19 +158,24 @@ class ModelGate:
             if self._reports:
                 output[WORKER_REPORT] = msgspec.json.encode(self._reports[0])
         elif self._reports and self._baseline is not None and self._baseline.is_renewed:
+            failed = sorted({tag for report in self._reports for tag in report.failed})
+            name = self._baseline.name
             try:
-                self._baseline.renew(all_measured(self._reports))
-                self._renewal = f"modelmgr: {self._baseline.name} was written"
+                is_written = self._baseline.renew(all_measured(self._reports), failed=failed)
+                self._renewal = [f"modelmgr: {name} was {'' if is_written else 'not '}written"]
             except ModelmgrError as error:
-                self._renewal = f"modelmgr: the baseline was not written: {error}"
+                self._renewal = [f"modelmgr: the baseline was not written: {error}"]
                 session.exitstatus = pytest.ExitCode.USAGE_ERROR
+            if failed:
+                why = f"not taken into {name}, as a test of it failed"
+                self._renewal.append(f"modelmgr: {why}: {', '.join(failed)}")
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say how many models were measured, and what the baseline says of them."""
         lines = summary(self._reports, self._baseline, verbose=terminalreporter.verbosity > 0)
         if lines:
             terminalreporter.section("modelmgr")
-        for line in lines if self._renewal is None else [*lines, self._renewal]:
+        for line in (*lines, *self._renewal):
             terminalreporter.line(line)
 
     def pytest_unconfigure(self) -> None:
@@ -167,7 +189,7 @@ class ModelGate:
         Raises:
             ModelmgrError: a model that a limit names cannot be measured.
         """
-        measure = item.stash.get(_COSTS, None) or MeasureModel(self._meter)
+        measure = item.stash.get(_COSTS, None) or self.fixture_for(item)
         for limit in limits:
             if limit.model is not None and limit.model not in measure.costs:
                 measure(limit.model)
@@ -196,12 +218,29 @@ class ModelGate:
                 self._baseline.check_renewal(describe_machine(reader.description))
 
 
+def _check_device(name: str) -> None:
+    """Refuse a device that is not here, or that nothing can be measured on."""
+    if name in {"auto", "host"}:
+        return
+    cuda = [device.name for device in list_devices()]
+    known = ["auto", "host", *(["cuda"] if cuda else []), *cuda]
+    if name not in known:
+        here = f"devices here: {', '.join(known)}"
+        raise UsageError(f"there is no device {name!r} to measure on; {here}")
+
+
 def _limits_of(item: pytest.Item) -> tuple[Limit, ...]:
-    """Return the limits of a test, the nearest first; UsageError where one makes no sense."""
-    return tuple(
-        read_limit(marker.args, marker.kwargs, of_test=marker in item.own_markers)
-        for marker in item.iter_markers(MARKER)
-    )
+    """Return the limits of a test, the nearest first; of several at one place the least.
+
+    Raises:
+        UsageError: one makes no sense.
+    """
+    limits: dict[tuple[str, str | None], Limit] = {}
+    for node, marker in item.iter_markers_with_node(MARKER):
+        limit = read_limit(marker.args, marker.kwargs, of_test=node is item)
+        place = (node.nodeid, limit.model)
+        limits[place] = min(limits.get(place, limit), limit, key=lambda each: each.limit_bytes)
+    return tuple(limits.values())
 
 
 def _model_list(config: pytest.Config) -> Path | None:

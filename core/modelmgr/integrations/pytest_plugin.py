@@ -23,6 +23,7 @@ MARKER = "limit_model_memory"
 WORKER_REPORT = "modelmgr"
 """What a worker of pytest-xdist calls its report to the process that started it."""
 
+_ANY_DEVICE = "auto"
 _GATE = pytest.StashKey["ModelGate"]()
 _RUN_OF_WORKERS = pytest.StashKey[str]()
 
@@ -59,7 +60,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--modelmgr-device",
         metavar="NAME",
-        default="auto",
+        default=_ANY_DEVICE,
         help="where models are measured: auto (a CUDA device, else the host), host, cuda, cuda:N",
     )
     parser.addini("modelmgr_models", "model list, relative to this file (YAML)", default="")
@@ -76,11 +77,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Read the baseline where one is named, so that a wrong one is refused before any test runs."""
+    """Look at the device and the baseline, so that wrong ones are refused before any test runs."""
     options = session.config.option
-    if options.modelmgr_baseline is not None:
+    if options.modelmgr_baseline is not None or options.modelmgr_device != _ANY_DEVICE:
         _gate_of(session.config)
-    elif options.modelmgr_update_baseline:
+    if options.modelmgr_baseline is None and options.modelmgr_update_baseline:
         raise pytest.UsageError(
             "--modelmgr-update-baseline: which one? name it with --modelmgr-baseline FILE"
         )

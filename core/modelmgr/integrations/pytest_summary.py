@@ -24,10 +24,12 @@ class SessionReport(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         elapsed_ns: how long that took, nanoseconds.
         costs: what came out, a cost database.
+        failed: the models of tests that failed, by tag.
     """
 
     elapsed_ns: int
     costs: bytes
+    failed: tuple[str, ...] = ()
 
 
 def put_together(databases: Iterable[CostDatabase]) -> CostDatabase:
