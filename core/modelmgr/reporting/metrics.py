@@ -1,4 +1,4 @@
-"""A manager's state and counters for Prometheus: names, units and a small server for scrapes.
+"""A manager's state and counters for Prometheus: names, units and what answers scrapes.
 
 Importing this module needs the extra ``modelmgr[metrics]``. It only reads: each scrape is one
 snapshot. Names and units follow https://prometheus.io/docs/practices/naming/.
@@ -6,6 +6,7 @@ snapshot. Names and units follow https://prometheus.io/docs/practices/naming/.
 
 from __future__ import annotations
 
+import os
 import platform
 import threading
 from collections import Counter
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
-from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -21,16 +22,19 @@ from prometheus_client.core import (
     InfoMetricFamily,
     Metric,
 )
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from modelmgr._version import __version__
 from modelmgr.errors import UsageError
+from modelmgr.reporting.page_server import PATIENCE_S, PageServer
 from modelmgr.runtime.counters import LOAD_BOUNDS_NS, WAIT_BOUNDS_NS, Durations, ModelTotals
 from modelmgr.runtime.snapshot import DeviceSnapshot, ManagerSnapshot
 from modelmgr.scheduling.actions import Refusal
 from modelmgr.units import NS_PER_S
 
 LOOPBACK = "127.0.0.1"
+_PATH = "/metrics"
 _GRANTED = "granted"
 _OUTCOMES = (_GRANTED, *(refusal.value for refusal in Refusal))
 
@@ -85,34 +89,38 @@ class MetricsServer:
     Args:
         collector: what is scraped; the process's own metrics (``process_*``) come with it.
         port: where to listen; 0 takes a free one.
+        patience_s: how long a scrape may take, from its connection to its end, seconds.
 
     Raises:
         UsageError: the port is taken, or may not be listened on.
     """
 
-    def __init__(self, collector: Collector, port: int) -> None:
-        registry = CollectorRegistry()
-        registry.register(collector)
-        ProcessCollector(registry=registry)
+    def __init__(self, collector: Collector, port: int, *, patience_s: float = PATIENCE_S) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(collector)
+        ProcessCollector(registry=self._registry)
         try:
-            self._server, self._thread = start_http_server(port, addr=LOOPBACK, registry=registry)
+            self._server = PageServer(LOOPBACK, port, _PATH, self._render, patience_s=patience_s)
         except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
+            number = getattr(error, "errno", None)
             raise UsageError(
-                f"metrics cannot be served at {LOOPBACK}:{port}: {reason}; choose another port"
+                f"metrics cannot be served at {LOOPBACK}:{port}: "
+                f"{os.strerror(number) if number else error}; choose another port"
             ) from error
-        self.port = self._server.server_port
+        self.port = self._server.port
 
     @property
     def url(self) -> str:
         """Where to scrape."""
-        return f"http://{LOOPBACK}:{self.port}/metrics"
+        return f"http://{LOOPBACK}:{self.port}{_PATH}"
 
     def close(self) -> None:
         """Stop answering."""
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._server.close()
+
+    def _render(self, accept: str) -> tuple[bytes, str]:
+        encode, kind = choose_encoder(accept)
+        return encode(self._registry), kind
 
     def __enter__(self) -> Self:
         return self
