@@ -24,6 +24,7 @@ from modelmgr.records.atomic_files import write_atomically
 from modelmgr.records.codec import encode_costs, load_costs
 from modelmgr.records.costs import CostDatabase
 from modelmgr.runtime.manager import ModelManager
+from modelmgr.runtime.service import descriptors, quotas
 from modelmgr.runtime.service.server import ServiceServer
 from modelmgr.scheduling.settings import IsolationMode
 from modelmgr.units import format_bytes
@@ -90,10 +91,11 @@ def serve_until_stopped(settings: ServeSettings, terminal: Terminal) -> Outcome:
 
     Raises:
         UsageError: a device is named twice or is not there, somebody listens at the socket or the
-            port already, or a setting makes no sense.
+            port already, a setting makes no sense, or too few open files are allowed.
         DeviceError: a device cannot be read.
     """
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    descriptors.raise_limit()  # what it has of them is how many clients it can take
     make_metrics = None if settings.metrics_port is None else _metrics_maker()
     with (
         StopSignals(thrown_from=_SIGNALS_BEFORE_THROWN + 1) as signals,
@@ -250,6 +252,12 @@ def _say_where(
     models = "1 model" if count == 1 else f"{count} models"
     path = "" if settings.socket is None else repr(str(server.path))
     terminal.tell(f"serving {models} on {devices}, policy {settings.policy}")
+    taken = server.quotas.in_all
+    if taken < quotas.MOST:
+        terminal.tell(
+            f"{taken} connections at most, for want of open files: the limit is "
+            f"{descriptors.limit()} (`ulimit -Hn`)"
+        )
     if metrics_url is not None:
         terminal.tell(f"metrics at {metrics_url}")
     terminal.tell(f"in Python: manager = modelmgr.connect({path})")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import io
 import logging
 import os
+import resource
 import signal
 import socket
 import threading
 import urllib.request
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -242,6 +245,67 @@ def _scraped(url: str) -> str:
     with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:  # noqa: S310 - our own
         body: bytes = answer.read()
     return body.decode()
+
+
+def test_open_files_are_raised_to_what_is_allowed_for_as_many_clients_as_are_promised(
+    folder: Path,
+) -> None:
+    """At the usual soft limit, 1,024, 504 clients came in."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with _open_files(256), ServedProgram(folder, *FIXED) as served:
+        assert resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+        assert len(served.said) == 3  # it takes them all
+        with library.connect(served.socket) as manager:
+            assert manager.models()
+
+
+@contextlib.contextmanager
+def _open_files(soft: int) -> Generator[None]:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_server_that_may_open_few_files_says_how_many_connections_it_takes(
+    folder: Path,
+) -> None:
+    with ServedProgram(folder, *FIXED, open_files=400) as served:
+        (line,) = (line for line in served.said if "connections at most" in line)
+    assert int(line.split()[0]) in range(80, 121)
+    assert "the limit is 400 (`ulimit -Hn`)" in line
+
+
+def test_too_few_files_for_a_server_are_refused_in_one_line(folder: Path) -> None:
+    program = Program(folder).start("serve", "models.yaml", "--socket", "s", *FIXED, open_files=100)
+    _, said = program.communicate(timeout=PATIENCE_S)
+    assert program.returncode == 2
+    (line,) = said.splitlines()
+    assert "limit of 100 has room for 0 connections" in line
+    assert "ulimit -n" in line
+    assert not (folder / "s").exists()
+
+
+def test_whoever_floods_the_metrics_keeps_no_client_out(folder: Path) -> None:
+    """Another user with 252 connections of one byte each took all descriptors for as long."""
+    with ServedProgram(folder, *FIXED, "--metrics", "0", open_files=256) as served:
+        (line,) = (line for line in served.said if "metrics at" in line)
+        url = line.split()[-1]
+        before = len(list(Path(f"/proc/{served.process.pid}/fd").iterdir()))
+        port = int(url.rpartition(":")[2].partition("/")[0])
+        flood = [socket.create_connection(("127.0.0.1", port), PATIENCE_S) for _ in range(300)]
+        for end in flood:
+            with contextlib.suppress(OSError):  # it is cut already
+                end.sendall(b"G")
+        with library.connect(served.socket) as manager, manager.lease("bert") as model:
+            assert model.alive
+        assert "modelmgr_build_info" in _scraped(url)
+        opened = len(list(Path(f"/proc/{served.process.pid}/fd").iterdir()))
+        assert opened - before <= 16 + 12  # a worker and its forkserver are there now
+        for end in flood:
+            end.close()
 
 
 def test_a_port_that_is_taken_is_refused_in_one_line(folder: Path, modelmgr: Program) -> None:

@@ -94,10 +94,14 @@ class Program:
         stdout: IO[str] | int = subprocess.PIPE,
         stderr: IO[str] | int = subprocess.PIPE,
         own_session: bool = False,
+        open_files: int | None = None,
     ) -> subprocess.Popen[str]:
-        """Start it anew and return at once."""
+        """Start it anew, with a limit of open files where one is given, and return at once."""
+        limited = (
+            () if open_files is None else ("sh", "-c", f'ulimit -n {open_files}; exec "$@"', "")
+        )
         return subprocess.Popen(  # noqa: S603  # our own program
-            [*COMMAND, *arguments],
+            [*limited, *COMMAND, *arguments],
             stdout=stdout,
             stderr=stderr,
             text=True,

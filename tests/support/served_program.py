@@ -40,15 +40,22 @@ class ServedProgram:
         folder: where it runs; the socket is ``s`` there.
         arguments: further ones.
         environment: further variables.
+        open_files: how many it may have, None for as many as this process.
     """
 
     def __init__(
-        self, folder: Path, *arguments: str, environment: dict[str, str] | None = None
+        self,
+        folder: Path,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        open_files: int | None = None,
     ) -> None:
         self.socket = folder / "s"
         self.said: list[str] = []
         self.process = Program(folder).start(
-            *("serve", "models.yaml", "--socket", "s", *arguments), environment=environment
+            *("serve", "models.yaml", "--socket", "s", *arguments),
+            environment=environment,
+            open_files=open_files,
         )
         try:
             self.wait_for("listening at ")

@@ -1,8 +1,8 @@
 """A server and its clients, in processes of their own, for tests that kill them.
 
-``service_parties.py serve PATH`` serves a manager of fixed size; ``service_parties.py hold PATH
-WHAT`` is a client that does one thing and then waits for ever. Both say one line of JSON when they
-are where the test wants them.
+``service_parties.py serve PATH`` serves a manager of fixed size, ``limited PATH CONNECTIONS`` with
+no more descriptors than so many connections need, and ``hold PATH WHAT`` is a client that does one
+thing and then waits for ever. All say a line of JSON when they are where the test wants them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import select
 import subprocess
 import sys
@@ -23,6 +24,7 @@ import numpy as np
 import modelmgr
 from modelmgr.records.devices import DeviceDescription
 from modelmgr.runtime.manager import ModelManager
+from modelmgr.runtime.service import descriptors
 from modelmgr.runtime.service.server import ServiceServer
 from modelmgr.units import GIB, MIB
 from modelmgr.workers.launcher import WorkerLauncher
@@ -143,6 +145,37 @@ def serve(path: str, pipe: str = "") -> None:
         manager.shutdown()
 
 
+def limited(path: str, connections: str) -> None:
+    """Serve as many as the limit is made for; at each line, leave descriptors: none, one, all."""
+    wanted = descriptors.RESERVED + descriptors.PER_CONNECTION * int(connections)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with (
+        WorkerLauncher() as launcher,
+        ModelManager(devices=[DEVICE], costs=COSTS, max_model_copies=1) as manager,
+    ):
+        opened = sum(1 for _ in Path("/proc/self/fd").iterdir())
+        resource.setrlimit(resource.RLIMIT_NOFILE, (opened + wanted, hard))
+        server = ServiceServer(
+            manager,
+            launcher,
+            socket_path=path,
+            models=models(),
+            max_connections_per_process=10**6,
+        )
+        say({"connections": server.quotas.in_all, "limit": descriptors.limit()})
+        eaten: list[int] = []
+        for left in (0, 1, None):
+            sys.stdin.readline()
+            with contextlib.suppress(OSError):
+                while left is not None:
+                    eaten.append(os.open(os.devnull, os.O_RDONLY))
+            for each in eaten[:left]:
+                os.close(each)
+            del eaten[:left]
+            say({})
+        server.wait()
+
+
 def hold(path: str, what: str) -> None:
     """Hold an idle lease, be in the middle of a call, wait in the queue, or be loading."""
     client = modelmgr.connect(path)
@@ -229,5 +262,7 @@ def _leave_descendant() -> int:
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
         serve(*sys.argv[2:])
+    elif sys.argv[1] == "limited":
+        limited(*sys.argv[2:])
     else:
         hold(*sys.argv[2:])

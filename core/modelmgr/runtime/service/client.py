@@ -15,7 +15,7 @@ from typing import Self, TypeVar
 
 import msgspec
 
-from modelmgr.arguments import as_seconds, check_positive
+from modelmgr.arguments import as_seconds, as_whole, check_positive, check_tag
 from modelmgr.errors import (
     LeaseError,
     ManagerClosedError,
@@ -188,6 +188,7 @@ class RemoteManager:
 
     def all_models(self, tag: str) -> list[RemoteModel]:
         """Return the loaded copies of a model; those that this process holds can be called."""
+        check_tag(tag)
         link = self._link
         found = link.ask(messages.ListCopies(tag=tag), messages.Copies).copies
         return [
@@ -199,12 +200,12 @@ class RemoteManager:
 
     def try_enter_isolation_mode(self, tag: str, ticket_num: int | None) -> bool:
         """Say whether a model could be measured alone now; changes nothing."""
-        request = messages.AskIsolation(tag=tag, ticket_num=ticket_num)
+        request = messages.AskIsolation(tag=tag, ticket_num=_checked_question(tag, ticket_num))
         return self._link.ask(request, messages.Answer).holds
 
     def should_spawn_model(self, tag: str, ticket_num: int | None) -> bool:
         """Say whether one more copy of a model could be loaded now; changes nothing."""
-        request = messages.AskSpawn(tag=tag, ticket_num=ticket_num)
+        request = messages.AskSpawn(tag=tag, ticket_num=_checked_question(tag, ticket_num))
         return self._link.ask(request, messages.Answer).holds
 
     def evictions(self, last: int | None = None) -> tuple[Eviction, ...]:
@@ -213,6 +214,7 @@ class RemoteManager:
         Args:
             last: only so many, the newest; None for all.
         """
+        last = None if last is None else as_whole("last", last, least=0)
         return self._link.ask(messages.ListEvictions(last=last), messages.Evictions).evictions
 
     def snapshot(self) -> ManagerSnapshot:
@@ -227,10 +229,12 @@ class RemoteManager:
 
     def pin(self, tag: str) -> None:
         """Never evict copies of this model, loaded or yet to be."""
+        check_tag(tag)
         self._link.ask(messages.Pin(tag=tag, pinned=True), messages.Done)
 
     def unpin(self, tag: str) -> None:
         """Allow evicting copies of this model again."""
+        check_tag(tag)
         self._link.ask(messages.Pin(tag=tag, pinned=False), messages.Done)
 
     def force_reset(self) -> None:
@@ -284,32 +288,35 @@ class RemoteManager:
         self.shutdown()
 
 
+def _checked_question(tag: str, ticket_num: int | None) -> int | None:
+    """Refuse what is no tag or no ticket; return the ticket's number."""
+    check_tag(tag)
+    return None if ticket_num is None else as_whole("ticket_num", ticket_num)
+
+
 def _request(
-    tag: object,
+    tag: str,
     loader: object,
     timeout: float | object | None,
     priority: int,
     worst_case_mb: float | None,
 ) -> messages.Acquire:
-    if not isinstance(tag, str):
-        raise UsageError(f"a tag is a text, not {tag!r}")
+    check_tag(tag)
     if loader is not None and not isinstance(loader, ModelSpec):
         raise UsageError(
             f"{tag!r}: a shared manager takes no code, and {type(loader).__name__} is; leave the "
             "loader out for a model of the server's list, or pass a ModelSpec"
         )
-    if type(priority) is not int:
-        raise UsageError(f"priority must be a whole number, not {priority!r}")
     worst_case_bytes = None
     if worst_case_mb is not None:
         check_positive("worst_case_mb", worst_case_mb)
-        worst_case_bytes = max(1, round(worst_case_mb * MIB))
+        worst_case_bytes = max(1, round(float(worst_case_mb) * MIB))
     default = timeout is _SERVERS_CHOICE
     return messages.Acquire(
         tag=tag,
         spec=loader,
         timeout_s=None if default else as_seconds("timeout", timeout),
         default_timeout=default,
-        priority=priority,
+        priority=as_whole("priority", priority),
         worst_case_bytes=worst_case_bytes,
     )

@@ -16,7 +16,12 @@ import msgspec
 from modelmgr import __version__
 from modelmgr.errors import ModelmgrError, ServiceLostError, UsageError
 from modelmgr.runtime.service import faults, messages, parcels
-from modelmgr.runtime.service.framing import MalformedError, SilenceError, Stream
+from modelmgr.runtime.service.framing import (
+    MalformedError,
+    NoRoomError,
+    SilenceError,
+    Stream,
+)
 from modelmgr.runtime.service.peers import Peer
 from modelmgr.runtime.service.requests import Answered, ClientGoneError, Desk, Service
 from modelmgr.runtime.service.sessions import Session
@@ -187,6 +192,10 @@ class ClientConnection:
                 answered = self._answer(desk, request, parcel)
             finally:
                 parcel.close()
+        except NoRoomError as error:
+            desk.heard()
+            self._post_failed(ServiceLostError(f"the server could not take the message: {error}"))
+            return True
         except MalformedError as error:
             self._refuse(error)
             return False

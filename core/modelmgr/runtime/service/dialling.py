@@ -8,7 +8,6 @@ runs answers at once, whatever else it does.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import socket
 import threading
@@ -18,8 +17,8 @@ from pathlib import Path
 import msgspec
 
 from modelmgr.errors import ServiceLostError, UsageError
-from modelmgr.runtime.service import faults, messages, parcels
-from modelmgr.runtime.service.framing import MalformedError, SilenceError, Stream
+from modelmgr.runtime.service import descriptors, faults, messages, parcels
+from modelmgr.runtime.service.framing import MalformedError, SilenceError, Stream, checked_wait
 from modelmgr.runtime.service.peers import peer_of
 
 DEFAULT_PATIENCE_S = 15.0
@@ -45,11 +44,9 @@ class Dialler:
     """
 
     def __init__(self, path: Path, patience_s: float) -> None:
-        if not (math.isfinite(patience_s) and patience_s > 0):
-            raise UsageError(f"patience_s must be seconds, more than 0, not {patience_s!r}")
         self.path = path
-        self.patience_s = patience_s
-        self.silence_s = patience_s * _SHARE_IN_SILENCE
+        self.patience_s = checked_wait("patience_s", patience_s)
+        self.silence_s = self.patience_s * _SHARE_IN_SILENCE
         self.token: bytes | None = None
         self._knocking = threading.Lock()
         self._knocked_at = 0.0  # when the last knock ended
@@ -114,7 +111,13 @@ class Dialler:
 
     def _open(self, patience_s: float) -> tuple[socket.socket, Stream]:
         """Return a connected socket and its stream; BlockingIOError where nobody takes it."""
-        end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:
+            why = descriptors.explain(error) if descriptors.none_left(error) else str(error)
+            raise ServiceLostError(
+                f"process {os.getpid()} has no connection left to ask {self.path} on: {why}"
+            ) from error
         stream = Stream(end, frame_timeout_s=patience_s)
         try:
             stream.set_silence(patience_s)
@@ -122,6 +125,12 @@ class Dialler:
         except BlockingIOError:
             stream.close()
             raise
+        except PermissionError as error:
+            stream.close()
+            raise ServiceLostError(
+                f"the server at {self.path} cannot be connected to ({error}); it is another "
+                "user's, or its folder is"
+            ) from error
         except OSError as error:
             stream.close()
             raise ServiceLostError(

@@ -13,13 +13,20 @@ import select
 import socket
 import struct
 import time
+from numbers import Real
+from typing import cast
 
 import msgspec
+
+from modelmgr.errors import UsageError
+from modelmgr.runtime.service import descriptors
 
 MAX_BODY_BYTES = 1024**2
 """The largest body that goes through the socket itself."""
 MAX_SHARED_BODY_BYTES = 64 * 1024**2
 """The largest body that lies in shared memory: as much JSON as a worker takes at once."""
+LONGEST_S = 1e6
+"""The longest that anybody waits for the other end to show itself: 11 days."""
 
 _MAGIC = b"MS"
 _HEADER = struct.Struct(">2sBxI")
@@ -35,8 +42,22 @@ _TRUNCATED = int(socket.MSG_CTRUNC)
 _TIMEVAL = struct.Struct("ll")
 
 
+def checked_wait(name: str, value: object) -> float:
+    """Return a time to wait in seconds; UsageError where it is none, or more than poll(2) takes."""
+    seconds = cast("float", value) if value is not True and isinstance(value, Real) else 0.0
+    if not 0 < seconds <= LONGEST_S:
+        raise UsageError(
+            f"{name} must be seconds, more than 0 and at most {LONGEST_S:g}, not {value!r}"
+        )
+    return float(seconds)
+
+
 class MalformedError(Exception):
     """The other end sent what is no frame, or no message; its connection is to be closed."""
+
+
+class NoRoomError(MalformedError):
+    """Memory came, and this process has no descriptor for it; the stream is fine."""
 
 
 class SilenceError(Exception):
@@ -55,6 +76,7 @@ class Stream:
     def __init__(self, end: socket.socket, *, frame_timeout_s: float) -> None:
         self._socket = end
         self._memory: int | None = None
+        self._no_room = False
         self._frame_timeout_s = frame_timeout_s
         self._in = bytearray(_START_BYTES)
         self._view = memoryview(self._in)
@@ -78,7 +100,8 @@ class Stream:
         self._drop_memory()
 
     def __del__(self) -> None:
-        self.close()
+        with contextlib.suppress(AttributeError):  # interrupted before it had a socket
+            self.close()
 
     def cut(self) -> None:
         """End the connection without closing the socket: a thread that waits on it wakes up."""
@@ -143,6 +166,7 @@ class Stream:
 
         Raises:
             MalformedError: what came is no frame, or took too long to come.
+            NoRoomError: there is no descriptor for what came with it; the next frame can be read.
             SilenceError: nothing came in the time set; the stream is fine.
             EOFError: the other end closed the connection.
             OSError: the connection broke.
@@ -171,10 +195,16 @@ class Stream:
         begin = self._start + _HEADER_BYTES
         self._start += wanted
         memory, self._memory = self._memory, None
-        if (memory is not None) != bool(flags & _MEMORY):
+        no_room, self._no_room = self._no_room, False
+        if (memory is not None or no_room) != bool(flags & _MEMORY):
             if memory is not None:
                 os.close(memory)
             raise MalformedError("a message and the descriptors that came with it do not agree")
+        if no_room:
+            raise NoRoomError(
+                f"process {os.getpid()} has no descriptor for the memory that came with it: "
+                f"{descriptors.explain_limit()}"
+            )
         if flags & _SHARED_BODY:
             return size, memory
         return self._view[begin : begin + size], memory
@@ -189,7 +219,10 @@ class Stream:
         if ancillary:
             self._keep(ancillary)
         if flags & _TRUNCATED:
-            raise MalformedError("more descriptors than one came with a message")
+            if not ancillary:  # there was room for one: what had none was this process
+                self._no_room = True
+            else:
+                raise MalformedError("more descriptors than one came with a message")
         if got == 0:
             raise EOFError("the other end closed the connection")
         self._end += got

@@ -283,6 +283,8 @@ class Link:
             return ManagerClosedError("this connection to the server was shut down")
         if self.lost is None:
             if not self._anchor.hung_up(_FAREWELL_MS):
+                if isinstance(error, ServiceLostError):  # it says itself why
+                    return error
                 why = str(error)
                 if isinstance(error, BlockingIOError):
                     why = f"it has read nothing for {self._dialler.patience_s:g} s"

@@ -7,6 +7,8 @@ import socket
 import struct
 from typing import NamedTuple
 
+from modelmgr.runtime.service.descriptors import none_left
+
 _CREDENTIALS = struct.Struct("3i")
 _SO_PEERPIDFD = 77  # since Linux 6.5 (include/uapi/asm-generic/socket.h); Python has no name for it
 
@@ -33,10 +35,13 @@ def open_peer_pidfd(end: socket.socket, pid: int) -> int | None:
 
     Raises:
         ProcessLookupError: the process has ended already.
+        OSError: there is no descriptor for it.
     """
     try:
         return end.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
     except ProcessLookupError:
         raise
-    except OSError:  # an older kernel
-        return os.pidfd_open(pid) if pid > 0 else None
+    except OSError as error:
+        if none_left(error):
+            raise
+        return os.pidfd_open(pid) if pid > 0 else None  # an older kernel

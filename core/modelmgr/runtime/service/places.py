@@ -44,8 +44,10 @@ def default_socket_path() -> Path:
     return folder / _NAME
 
 
-def checked_path(path: str | Path | None) -> Path:
-    """Return the path of a socket; UsageError where it is longer than a socket's may be."""
+def checked_path(path: object) -> Path:
+    """Return the path of a socket; UsageError where a socket can have no such path."""
+    if path is not None and (not isinstance(path, str | Path) or "\0" in str(path)):
+        raise UsageError(f"a socket's path is a text or a Path, not {path!r}")
     found = default_socket_path() if path is None else Path(path).absolute()
     size = len(os.fsencode(found))
     if size > MAX_PATH_BYTES:

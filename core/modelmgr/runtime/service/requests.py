@@ -111,12 +111,15 @@ class Desk:
             ModelmgrError: why it was not done, for the client.
             MalformedError: the arrays are not what the message says.
         """
+        self.heard()
+        return self._answers[type(request)](request, parcel)
+
+    def heard(self) -> None:
+        """Note that the client says something further here: so it read the answer before."""
         unconfirmed = self._unconfirmed
         if unconfirmed is not None:
-            # It says something further on this connection: so it read the answer before.
             unconfirmed.confirmed = True
             self._unconfirmed = None
-        return self._answers[type(request)](request, parcel)
 
     @property
     def waits_for(self) -> str | None:

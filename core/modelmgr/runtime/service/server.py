@@ -1,8 +1,8 @@
 """The server: one manager, shared by all processes of a user on a machine.
 
-Owns the listening socket, the sessions and the connections, and how all that ends. What is asked is
-answered in ``requests``; who is gone is noticed in ``holders``. The manager and the launcher stay
-the caller's.
+Owns the sessions and the connections, and how all that ends. Who comes is let in by ``acceptor``,
+what is asked is answered in ``requests``, who is gone is noticed in ``holders``. The manager and
+the launcher stay the caller's.
 """
 
 from __future__ import annotations
@@ -20,15 +20,19 @@ from types import TracebackType
 from typing import Self
 
 from modelmgr.arguments import as_seconds
-from modelmgr.errors import UsageError
+from modelmgr.errors import ServiceLostError, UsageError
 from modelmgr.ownership import Owner
 from modelmgr.runtime.manager import ModelManager
+from modelmgr.runtime.service import descriptors
+from modelmgr.runtime.service.acceptor import Acceptor
 from modelmgr.runtime.service.catalogue import Catalogue
 from modelmgr.runtime.service.connection import ClientConnection, Greeting
+from modelmgr.runtime.service.framing import checked_wait
 from modelmgr.runtime.service.holders import HolderWatch
 from modelmgr.runtime.service.messages import ClientInfo
 from modelmgr.runtime.service.peers import Peer, open_peer_pidfd, peer_of
 from modelmgr.runtime.service.places import ListeningPlace, checked_path
+from modelmgr.runtime.service.quotas import Quotas
 from modelmgr.runtime.service.requests import Service
 from modelmgr.runtime.service.sessions import Holding, Session
 from modelmgr.runtime.service.waiting import WorkerSettings
@@ -37,7 +41,6 @@ from modelmgr.workload.model_spec import ModelSpec
 
 _LOG = logging.getLogger("modelmgr")
 _EPOCH_BYTES = 8
-_NO_DESCRIPTOR_PAUSE_S = 0.05
 _FRAME_TIMEOUT_S = 5.0
 _LAST_ANSWERS_S = 1.0  # a stop waits no longer for a client that does not read
 
@@ -59,9 +62,10 @@ class ServiceServer:
         budget_bytes: what one model may take above its framework, None for no limit.
         load_timeout_s: how long a load may take, None for no limit.
         env: more environment for the workers.
-        max_connections: of all clients together.
+        max_connections: of all clients together; by default 1,024, or fewer where the process's
+            limit of open files has no room for two each beside 160 for models and the rest.
         max_connections_per_client: a client needs one, and one for each request at a time; about
-            two thirds are for threads that wait.
+            two thirds are for threads that wait. By default an eighth of all, five at least.
         max_connections_per_process: of all clients that one process made, so that it cannot take
             those of all others; by default as many as two clients have. Processes of other
             containers, which cannot be told apart from here, are limited together by
@@ -69,7 +73,8 @@ class ServiceServer:
         frame_timeout_s: how slow a client may be in the middle of a message, or in greeting.
 
     Raises:
-        UsageError: a server listens there already, or the path cannot be used.
+        UsageError: a server listens there already, the path cannot be used, or this process may
+            not have as many open files as that takes.
     """
 
     def __init__(
@@ -86,30 +91,18 @@ class ServiceServer:
         budget_bytes: int | None = None,
         load_timeout_s: float | None = None,
         env: Mapping[str, str] | None = None,
-        max_connections: int = 1024,
-        max_connections_per_client: int = 128,
+        max_connections: int | None = None,
+        max_connections_per_client: int | None = None,
         max_connections_per_process: int | None = None,
         frame_timeout_s: float = _FRAME_TIMEOUT_S,
     ) -> None:
-        if max_connections_per_process is None:
-            max_connections_per_process = 2 * max_connections_per_client
-        if max_connections_per_process < max_connections_per_client:
-            raise UsageError(
-                f"{max_connections_per_process} connections for a process, "
-                f"{max_connections_per_client} for a client: a process may be one client at least"
-            )
-        if max_connections_per_client < 5 or max_connections < max_connections_per_client:
-            raise UsageError(
-                f"{max_connections} connections, {max_connections_per_client} for a client: a "
-                "client needs five, and all together no fewer than one"
-            )
+        self.quotas = Quotas.choose(
+            max_connections, max_connections_per_client, max_connections_per_process
+        )
         self.epoch = secrets.token_hex(_EPOCH_BYTES)
         self._manager = manager
         self._owner = Owner()
-        self._max_connections = max_connections
-        self._max_per_client = max_connections_per_client
-        self._max_per_process = max_connections_per_process
-        self._frame_timeout_s = frame_timeout_s
+        self._frame_timeout_s = checked_wait("frame_timeout_s", frame_timeout_s)
         self._stopping = threading.Event()
         self._closed = threading.Event()
         self._service = Service(
@@ -141,8 +134,7 @@ class ServiceServer:
         except BaseException:
             self._place.close()
             raise
-        self._acceptor = threading.Thread(target=self._accept, name="modelmgr-accept", daemon=True)
-        self._acceptor.start()
+        self._acceptor = Acceptor(self._place.socket, self._take, self._stopping)
 
     @property
     def path(self) -> Path:
@@ -211,22 +203,7 @@ class ServiceServer:
 
     # Coming ----------------------------------------------------------------------------------
 
-    def _accept(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                end, _ = self._place.socket.accept()
-            except OSError as error:
-                if not self._stopping.is_set():
-                    _LOG.warning("no connection could be taken: %s", error)
-                    self._stopping.wait(_NO_DESCRIPTOR_PAUSE_S)
-                continue
-            try:
-                self._take(end)
-            except Exception:  # noqa: BLE001 - one client's trouble must not end the listening
-                _LOG.exception("a connection could not be served")
-                end.close()
-
-    def _take(self, end: socket.socket) -> None:
+    def _take(self, end: socket.socket, refusal: str | None) -> None:
         peer = peer_of(end)
         if peer.uid != os.geteuid():
             _LOG.warning("process %d of user %d was turned away", peer.pid, peer.uid)
@@ -244,7 +221,8 @@ class ServiceServer:
             target=self._serve, args=(connection,), name=f"client {peer.pid}", daemon=True
         )
         with self._lock:
-            refusal = self._refusal(peer)
+            if refusal is None:
+                refusal = self._refusal(peer)
             if refusal is None:
                 self._connections[connection] = thread
         if refusal is not None:
@@ -263,10 +241,10 @@ class ServiceServer:
         if self._stopping.is_set():
             return ""
         taken = len(self._connections)
-        if taken >= self._max_connections:
+        if taken >= self.quotas.in_all:
             return f"it has {taken} connections already, and takes no more"
         its_own = sum(connection.peer.pid == peer.pid for connection in self._connections)
-        if peer.pid and its_own >= self._max_per_process:
+        if peer.pid and its_own >= self.quotas.of_process:
             return (
                 f"process {peer.pid} has {its_own} connections already, and no process may have "
                 "more; close what it does not use, or share one connect() between its threads"
@@ -285,7 +263,7 @@ class ServiceServer:
     def _greet(self, connection: ClientConnection, token: bytes | None) -> Greeting:
         if token is None:
             return Greeting(
-                self._open_session(connection), anchor=True, connections=self._max_per_client
+                self._open_session(connection), anchor=True, connections=self.quotas.of_client
             )
         with self._lock:
             session = self._sessions.get(token)
@@ -294,20 +272,25 @@ class ServiceServer:
                     f"process {connection.peer.pid} has no session of that name here; connect anew"
                 )
             connections = sum(other.session is session for other in self._connections)
-            if connections >= self._max_per_client:
+            if connections >= self.quotas.of_client:
                 raise UsageError(
                     f"process {session.pid} has {connections} connections, and no client may have "
                     "more"
                 )
             connection.session = session
             self._watch.watch_connection(connection.end.fileno(), connection.client_gone)
-        return Greeting(session, anchor=False, connections=self._max_per_client)
+        return Greeting(session, anchor=False, connections=self.quotas.of_client)
 
     def _open_session(self, anchor: ClientConnection) -> Session:
         try:
             pidfd = open_peer_pidfd(anchor.end, anchor.peer.pid)
-        except OSError as error:
+        except ProcessLookupError as error:
             raise UsageError(f"process {anchor.peer.pid} is gone: {error}") from error
+        except OSError as error:
+            why = descriptors.explain(error) if descriptors.none_left(error) else str(error)
+            raise ServiceLostError(
+                f"the server could not take process {anchor.peer.pid}: {why}"
+            ) from error
         session = Session(
             self._service.manager.driver,
             epoch=self.epoch,
