@@ -94,7 +94,19 @@ class DoesNotFitError(ModelmgrError):
 
 
 class AcquireTimeoutError(ModelmgrError, TimeoutError):
-    """The wait for a model ended before the model could be granted."""
+    """The wait for a model ended before the model could be granted.
+
+    Attributes:
+        tag: the model, None where the wait was not for one.
+        reasons: what stood in its way when the wait ended, one line each; also in the message.
+    """
+
+    def __init__(
+        self, message: str, *, tag: str | None = None, reasons: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.tag = tag
+        self.reasons = reasons
 
 
 class ManagerClosedError(ModelmgrError):
