@@ -7,6 +7,8 @@ is shown, and only then is said what could not be written.
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +21,8 @@ class LogFile:
     """The decision log's file: written as decisions are taken, and no reason to end a run.
 
     The first write that fails (a full disk) ends the log at its last whole line and is told at
-    once; the run goes on without it.
+    once; the run goes on without it. It grows in place, so that ``tail -f`` follows it, and is
+    locked while it is written: two runs cannot mix their lines.
 
     Attributes:
         path: the file.
@@ -33,11 +36,28 @@ class LogFile:
         self._terminal = terminal
         self._written_bytes = 0
         try:
-            self._file = path.open("wb", buffering=0)
+            # Not emptied before it is known to be nobody else's.
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._file = os.fdopen(descriptor, "wb", buffering=0)
+            if path.is_file():  # a pipe or /dev/null has no content to spoil
+                self._take()
         except OSError as error:
             raise UsageError(
                 f"--log: cannot write {path}: {error.strerror or error}\nname another file"
             ) from error
+
+    def _take(self) -> None:
+        """Keep the file to ourselves until it is closed, and empty it."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise UsageError(
+                f"--log: another run writes {self.path} just now\nname another file, or wait for it"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        self._file.truncate(0)
 
     def write(self, lines: bytes) -> None:
         """Write whole lines; called by whichever thread decides, one at a time."""

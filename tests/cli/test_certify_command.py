@@ -10,7 +10,14 @@ import pytest
 
 from modelmgr.records.certificate import Certificate, encode_certificate
 from modelmgr.records.costs import ToolInfo
-from modelmgr.records.result import Bound, ModelUse, RequestCounts, Result
+from modelmgr.records.result import (
+    Bound,
+    DeviceUse,
+    DurationFigures,
+    ModelUse,
+    RequestCounts,
+    Result,
+)
 from modelmgr.simulation.bound import reload_bound, total
 from modelmgr.simulation.certificate import make_certificate
 from support.command_line import Program
@@ -32,12 +39,13 @@ def certificate(tmp_path: Path) -> Certificate:
     )
     made.save(tmp_path / "certificate.json")
     loads = {tag: sum(job.tag == tag for job in schedule.jobs()) for tag in schedule.tags}
-    result = _result(total([bound]).reload_cost_ns, DECISIONS, loads)
+    limits = {schedule.device: schedule.capacity_bytes}
+    result = _result(total([bound]).reload_cost_ns, DECISIONS, loads, limits)
     result.save(tmp_path / "result.json")
     return made
 
 
-def _result(bound_ns: int, decisions: str, loads: dict[str, int]) -> Result:
+def _result(bound_ns: int, decisions: str, loads: dict[str, int], limits: dict[str, int]) -> Result:
     return Result(
         mode="simulate",
         scenario="drawn",
@@ -46,7 +54,7 @@ def _result(bound_ns: int, decisions: str, loads: dict[str, int]) -> Result:
         started_at=None,
         tool=ToolInfo(name="modelmgr", version="0.0.0"),
         machine=None,
-        duration_ns=1,
+        duration_ns=2**62,
         requests=RequestCounts(total=0, completed=0, timed_out=0, refused=0, failed=0, cancelled=0),
         loads=0,
         hits=0,
@@ -55,14 +63,21 @@ def _result(bound_ns: int, decisions: str, loads: dict[str, int]) -> Result:
         reload_cost_ns=bound_ns * 3,
         wait_ns=None,
         latency_ns=None,
-        devices={},
+        devices={
+            name: DeviceUse(limit_bytes=limit, peak_bytes=0, mean_bytes=0)
+            for name, limit in limits.items()
+        },
         models={
-            tag: ModelUse(requests=count, loads=count, hits=0, evictions=0, wait_ns=None)
+            tag: ModelUse(requests=count, loads=count, hits=0, evictions=0, wait_ns=_waits(count))
             for tag, count in loads.items()
         },
         decisions_sha256=decisions,
         bound=Bound(reload_cost_ns=bound_ns, ratio=3.0, method="exact"),
     )
+
+
+def _waits(count: int) -> DurationFigures:
+    return DurationFigures(count=count, mean=0, median=None, p95=None, p99=None, min=0, max=0)
 
 
 def test_a_certificate_that_holds_is_said_to(modelmgr: Program, certificate: Certificate) -> None:
@@ -104,7 +119,7 @@ def test_another_results_certificate_fails_the_gate(
     modelmgr: Program, certificate: Certificate, tmp_path: Path
 ) -> None:
     bound_ns = certificate.solver.reload_cost_ns
-    _result(bound_ns + 1, "sha256:" + "cd" * 32, {}).save(tmp_path / "other.json")
+    _result(bound_ns + 1, "sha256:" + "cd" * 32, {}, {}).save(tmp_path / "other.json")
     good = Result.load(tmp_path / "result.json")
     msgspec.structs.replace(good, bound=None).save(tmp_path / "none.json")
     other = modelmgr("certify", "certificate.json", "--result", "other.json", "--json")
@@ -112,8 +127,9 @@ def test_another_results_certificate_fails_the_gate(
 
     assert (other.returncode, unbound.returncode) == (1, 1)
     refusals = json.loads(other.stdout)["refusals"]
-    assert len(refusals) == 3
-    assert "less than the" in refusals[2]
+    assert "the certificate is of the decisions" in refusals[0]
+    assert "the result's limit is none" in refusals[1]
+    assert "less than the" in refusals[-1]
     assert "does not belong: the result has no bound" in unbound.stdout
 
 

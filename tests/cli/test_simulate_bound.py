@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from modelmgr.records.certificate import Certificate
 from modelmgr.records.result import Result
+from modelmgr.simulation.bound import reload_bound
+from modelmgr.simulation.certificate import make_certificate, schedule_of
+from modelmgr.simulation.schedule import ServedJob, ServedSchedule
 from support.command_line import Program
 
 SCENARIO = """
@@ -91,6 +95,50 @@ def test_certify_accepts_the_certificate_for_this_result_and_no_other(
     assert modelmgr("certify", "c.json", "--result", "other.json").returncode == 1
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("fewer", "'bert': the result gave a copy to "),
+        ("smaller", "the device 'gpu0': the result's limit is 3865470566 bytes, the certificate's"),
+        ("later", "the certificate's last job ends at "),
+    ],
+)
+def test_a_sound_certificate_of_other_jobs_is_not_the_results_whatever_hash_it_names(
+    modelmgr: Program, scenario: str, tmp_path: Path, change: str, said: str
+) -> None:
+    simulated = ("simulate", scenario, "--bound", "--certificate", "c.json", "--out", "r.json")
+    assert modelmgr(*simulated).returncode == 0
+    certificate, result = Certificate.load(tmp_path / "c.json"), Result.load(tmp_path / "r.json")
+    made = schedule_of(certificate.devices[0])
+    jobs = list(made.jobs())
+    if change == "fewer":
+        jobs = jobs[:-30]
+    if change == "later":
+        jobs = [ServedJob(job.tag, job.start_ns * 2, job.end_ns * 2) for job in jobs]
+    schedule = ServedSchedule(
+        device=made.device,
+        capacity_bytes=made.capacity_bytes - (change == "smaller"),
+        models=dict(zip(made.tags, made.figures, strict=True)),
+        jobs=jobs,
+    )
+    forged = make_certificate(
+        [schedule],
+        [reload_bound(schedule)],
+        tool=certificate.tool,
+        scenario=certificate.scenario,
+        decisions_sha256=certificate.decisions_sha256,
+    )
+    forged.save(tmp_path / "c.json")
+    assert result.bound is not None
+    bound = msgspec.structs.replace(result.bound, reload_cost_ns=forged.solver.reload_cost_ns)
+    msgspec.structs.replace(result, bound=bound).save(tmp_path / "r.json")
+
+    assert modelmgr("certify", "c.json").returncode == 0
+    finished = modelmgr("certify", "c.json", "--result", "r.json", "--json")
+    assert finished.returncode == 1
+    assert any(said in reason for reason in json.loads(finished.stdout)["refusals"])
+
+
 def test_loads_drawn_short_by_luck_do_not_fall_below_the_bound(
     modelmgr: Program, tmp_path: Path
 ) -> None:
@@ -120,6 +168,8 @@ def test_where_running_jobs_alone_are_too_large_there_is_no_bound_and_the_reason
     ("arguments", "message"),
     [
         (("--certificate", "c.json"), "add --bound"),
+        (("--bound-time", "5 s"), "--bound-time: there is no bound"),
+        (("--bound-time", "5 s", "--sweep", "seed=1,2"), "add --bound"),
         (("--bound", "--bound-time", "0 s"), "--bound-time"),
         (("--bound", "--bound-time", "soon"), "--bound-time"),
         (("--bound", "--certificate", "small.yaml"), "is the scenario too"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import hashlib
 import io
 import json
@@ -60,7 +61,7 @@ def test_the_result_and_the_log_are_written_and_agree(
     assert finished.stdout == (tmp_path / "r.json").read_text("utf-8")
     assert result.decisions_sha256 == "sha256:" + hashlib.sha256(content).hexdigest()
     assert len(content.splitlines()) == result.decisions
-    assert result.started_at is not None
+    assert result.started_at is None
     assert result.evictions > 0
 
 
@@ -100,13 +101,24 @@ def test_exports_have_every_model(modelmgr: Program, scenario: str, tmp_path: Pa
         (("small.yaml", "--out", "small.yaml"), "is the scenario too"),
         (("small.yaml", "--out", "r", "--log", "r"), "is --out too"),
         (("small.yaml", "--out", "no/such/r.json"), "does not exist"),
+        (("small.yaml", "--out", "."), "--out: . is this folder, or no name at all"),
+        (("small.yaml", "--log", "sub"), "--log: sub is a folder"),
         (("small.yaml", "--export", "pdf"), "no format 'pdf'"),
+        (("small.yaml", "--seed", "-1"), "--seed: -1 is no seed"),
+        (("small.yaml", "--seed", "-1", "--sweep", "manager.max_bypass=1,2"), "--seed: -1 is no"),
+        (("empty.yaml",), "write a scenario into it; 'modelmgr schema scenario' has its keys"),
     ],
 )
 def test_bad_usage_gets_one_message(
-    modelmgr: Program, scenario: str, arguments: tuple[str, ...], message: str
+    modelmgr: Program,
+    scenario: str,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    message: str,
 ) -> None:
     assert scenario == "small.yaml"
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "empty.yaml").write_text("", "utf-8")
     assert message in modelmgr.refused("simulate", *arguments)
 
 
@@ -148,3 +160,57 @@ def _rest(terminal: int) -> bytes:
         return os.read(terminal, 65536)
     except OSError:  # Linux says so when the other side is closed
         return b""
+
+
+def test_equal_simulations_give_equal_files(
+    modelmgr: Program, scenario: str, tmp_path: Path
+) -> None:
+    for name in ("one.json", "two.json"):
+        assert modelmgr("simulate", scenario, "--out", name).returncode == 0
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
+
+
+def test_a_log_that_another_run_writes_is_refused_and_left_as_it_is(
+    modelmgr: Program, scenario: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "d.jsonl"
+    log.write_text("another run's\n", "utf-8")
+    with log.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        said = modelmgr.refused("simulate", scenario, "--log", "d.jsonl")
+    assert "another run writes d.jsonl just now" in said
+    assert log.read_text("utf-8") == "another run's\n"
+    assert modelmgr("simulate", scenario, "--log", "d.jsonl", "--out", "r.json").returncode == 0
+    sha256 = hashlib.sha256(log.read_bytes()).hexdigest()
+    assert Result.load(tmp_path / "r.json").decisions_sha256 == f"sha256:{sha256}"
+
+
+def test_a_log_may_go_where_nothing_is_kept(modelmgr: Program, scenario: str) -> None:
+    with Path(os.devnull).open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        finished = modelmgr("simulate", scenario, "--log", os.devnull)
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_a_fault_that_never_came_is_said(modelmgr: Program, scenario: str, tmp_path: Path) -> None:
+    faults = "faults: [{at: 2 h, kind: worker-killed}, {at: 5 s, kind: worker-killed}]\n"
+    (tmp_path / scenario).write_text(SCENARIO.replace("RATE", "5") + faults, "utf-8")
+    finished = modelmgr("simulate", scenario)
+    assert finished.returncode == 0
+    assert "faults[0] (worker-killed at 2 h 00 min) never came: the run ended" in finished.stderr
+    assert "faults[1]" not in finished.stderr
+
+
+def test_a_trace_that_begins_with_hours_of_nothing_is_said_with_what_to_write(
+    modelmgr: Program, scenario: str, tmp_path: Path
+) -> None:
+    (tmp_path / "t.csv").write_text("t_s,model\n1000000.5,bert\n1000001,t5\n", "utf-8")
+    head = SCENARIO.partition("workload:")[0]
+    (tmp_path / scenario).write_text(head + "workload: [{trace: t.csv}]\n", "utf-8")
+    late = modelmgr("simulate", scenario)
+    assert late.returncode == 0
+    assert "t.csv: its first request comes 277 h 46 min after the phase begins" in late.stderr
+    assert "write 'from: 1000000 s'" in late.stderr
+    cut = head + "workload: [{trace: t.csv, from: 1000000 s}]\n"
+    (tmp_path / scenario).write_text(cut, "utf-8")
+    assert "first request" not in modelmgr("simulate", scenario).stderr

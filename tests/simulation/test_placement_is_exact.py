@@ -154,6 +154,15 @@ def test_what_fits_to_the_byte_fits() -> None:
     assert not plan(needs, _devices(limit - 1), demands).fits
 
 
+def test_what_is_beyond_every_device_by_far_is_left_out_and_the_search_is_complete() -> None:
+    needs = {"a": _need(10**30, 10**30), "b": _need(4, 5)}
+    found = plan(needs, _devices(24), {"a": Demand(), "b": Demand()})
+
+    assert found.left_out == ("a",)
+    assert found.copies["b"] == 1
+    assert found.proven
+
+
 def test_enough_memory_in_sum_may_still_not_fit() -> None:
     needs = {tag: _need(14, 14) for tag in "abc"}
     found = plan(needs, _devices(24, 24), {tag: Demand() for tag in "abc"})

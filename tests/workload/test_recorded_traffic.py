@@ -76,6 +76,15 @@ def test_a_file_without_models_is_all_of_one(tmp_path: Path) -> None:
     assert [request[1] for request in traffic([TracePhase(path=path, model="b")])] == [1, 1]
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
+def test_a_model_that_the_phase_names_is_every_rows_whatever_the_file_says(
+    tmp_path: Path, name: str
+) -> None:
+    text = "".join(json.dumps(row) + "\n" for row in _ROWS) if "jsonl" in name else _csv(_ROWS)
+    phase = TracePhase(path=_write(tmp_path / name, text), model="b")
+    assert {request[1] for request in traffic([phase])} == {1}
+
+
 def test_speedup_slice_and_start_say_when_a_row_happens(tmp_path: Path) -> None:
     path = _write(tmp_path / "t.csv", _csv(_ROWS))
     assert _times(TracePhase(path=path, speedup=2)) == [0, 0.125, 0.125, 3.5, 4.75]
@@ -165,6 +174,10 @@ _HEAD = "t_s,model,duration_s\n0,a,1\n"
         ("t_s,model,t_s\n0,a,1\n", r"t.csv:1: has 2 columns 't_s'\ngive each its own name"),
         (_HEAD + "-1,a,1\n", r"t.csv:3: row 2: 't_s' is negative: -1 s"),
         (_HEAD + "9,a,1\n7,a,1\n", r"t.csv:4: row 3: time goes back from 9 s to 7 s; sort"),
+        (_HEAD + "1_0,a,1\n", r"t.csv:3: row 2: 't_s' must be a number of seconds, not the text"),
+        (_HEAD + "\u0661,a,1\n", r"t.csv:3: row 2: 't_s' must be a number of seconds, not the"),
+        (_HEAD + "1,a,1_0\n", r"t.csv:3: row 2: 'duration_s' must be a number of seconds, not"),
+        ("t_s,model,input_tokens\n0,a,1_0\n", r"'input_tokens' must be a whole number, not"),
         (_HEAD + "1,a\n", r"t.csv:3: row 2: has 2 cells, and the header 3"),
         (_HEAD + "1,,1\n", r"t.csv:3: row 2: 'model' is empty"),
         (_HEAD + "1,aa,1\n", r"t.csv:3: row 2: the scenario has no model 'aa'\ndid you mean 'a'\?"),

@@ -154,6 +154,7 @@ def test_a_shipped_scenario_passes_reader_and_schema_and_asks_for_every_model(pa
         ("rate: 5/s", "rate: -5/s", r"^s\.yaml:15:66: .*rate: '-5/s' is negative"),
         ("rate: 5/s", "rate: 0/s", r"^s\.yaml:15:66: .*rate: must be more than 0, not '0/s'"),
         ("rate: 5/s", "rate: 1e300/s", r"^s\.yaml:15:66: .*too large"),
+        ("at: 60 s, ", "rate: 1e9/s, ", r"^s\.yaml:17:.*\nfaults come at up to 1000/s"),
         ("rate: 5/s", "raet: 5/s", r"^s\.yaml:15:60: unknown key 'raet'.*\ndid you mean 'rate'\?"),
         ("rate: 5/s", "rate: 5/s, cv: 2", r"^s\.yaml:15:71: unknown key 'cv'"),
         ("24 GiB", "100 MiB", r"^s\.yaml:5:5: device 'gpu0' is too small for every model"),

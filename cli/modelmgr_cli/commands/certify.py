@@ -5,8 +5,9 @@
   modelmgr certify mixed-burst.certificate.json --json
 
 The file holds the served schedule and what proves that no eviction and prefetch policy could have
-served it with less reload cost. With --result: also that it belongs to that result, by the hash of
-its decisions, and how far its loads are from what is proven, by the certificate's costs.
+served it with less reload cost. With --result: also that it belongs to that result (its decisions,
+its bound, its devices' limits, how many requests of each model were given a copy), and how far its
+loads are from what is proven, by the certificate's costs: a result holds no model's size or cost.
 
 Exit status: 0 it proves what it claims, 1 it does not or belongs to another result, 2 it is no
 certificate.
@@ -21,7 +22,8 @@ import typer
 
 from modelmgr.records.certificate import Certificate
 from modelmgr.records.result import Result
-from modelmgr.simulation.certificate import Verdict, check_certificate, cost_of_loads_ns
+from modelmgr.simulation.certificate import check_certificate, cost_of_loads_ns
+from modelmgr.simulation.certified_result import why_not_of
 from modelmgr_cli.commands import options
 from modelmgr_cli.lazy import DocCommand
 from modelmgr_cli.outcome import Outcome
@@ -55,38 +57,10 @@ def certify(
     if run is not None:
         loads = {tag: model.loads for tag, model in run.models.items()}
         cost_ns = cost_of_loads_ns(certificate, loads)
-        strangers = _does_not_belong(certificate, verdict, run, cost_ns)
+        strangers = why_not_of(certificate, verdict, run, cost_ns)
     if json:
         plain = certificate_as_plain(certificate, verdict, cost_ns, strangers)
         terminal.out(answer("certificate-check", plain))
     else:
         terminal.show(*certificate_page(certificate, verdict, cost_ns, strangers))
     return Outcome.FINE if verdict.holds and not strangers else Outcome.GATE_FAILED
-
-
-def _does_not_belong(
-    certificate: Certificate, verdict: Verdict, result: Result, cost_ns: int
-) -> tuple[str, ...]:
-    """Return why a certificate is not this result's; nothing where it is."""
-    reasons: list[str] = []
-    if certificate.decisions_sha256 is None:
-        reasons.append("the certificate names no decision log, so it belongs to no result")
-    elif certificate.decisions_sha256 != result.decisions_sha256:
-        reasons.append(
-            f"the certificate is of the decisions {certificate.decisions_sha256}, the result has "
-            f"{result.decisions_sha256}"
-        )
-    bound = result.bound
-    if bound is None:
-        reasons.append("the result has no bound")
-    elif bound.reload_cost_ns != certificate.solver.reload_cost_ns:
-        reasons.append(
-            f"the result has a bound of {bound.reload_cost_ns} ns, the certificate one of "
-            f"{certificate.solver.reload_cost_ns} ns"
-        )
-    if verdict.proven_ns is not None and cost_ns < verdict.proven_ns:
-        reasons.append(
-            f"the result's loads cost {cost_ns} ns, less than the {verdict.proven_ns} ns that any "
-            "policy needs: they are not of this schedule"
-        )
-    return tuple(reasons)

@@ -138,7 +138,8 @@ def choose_models(path: Path, only: Sequence[str] | None) -> ReadModelList:
 def check_output(path: Path, option: str) -> None:
     """Refuse an output that could not be written, before anything is measured for it."""
     if path.is_dir():
-        raise UsageError(f"{option}: {path} is a folder\nname a file in it: {path / 'costs.json'}")
+        what = "this folder, or no name at all" if path == Path() else "a folder"
+        raise UsageError(f"{option}: {path} is {what}\nname a file: {option} FOLDER/FILE")
     folder = path.parent
     if not folder.is_dir():
         what = "is no folder" if folder.exists() else "does not exist"

@@ -17,7 +17,9 @@ from modelmgr.records.result import Result
 from modelmgr.records.result_codec import encode_result
 from modelmgr.reporting.result_export import export_result_csv, export_result_markdown
 from modelmgr.workload.policy_plugins import find_policy, policy_names
+from modelmgr.workload.remarks import empty_beginnings, missed_faults
 from modelmgr.workload.scenario import Scenario
+from modelmgr.workload.scenario_entries import MAX_SEED
 from modelmgr_cli.commands import options
 from modelmgr_cli.terminal import Terminal
 from modelmgr_cli.writing import LogFile, Writing
@@ -68,8 +70,15 @@ def check_max_requests(count: int | None) -> None:
         raise UsageError(f"--max-requests: {count} is no number of requests; write 1000")
 
 
+def check_seed(seed: int | None) -> None:
+    """Refuse what a scenario's ``seed`` could not be."""
+    if seed is not None and not 0 <= seed <= MAX_SEED:
+        raise UsageError(f"--seed: {seed} is no seed; write a whole number from 0 to {MAX_SEED}")
+
+
 def with_changes(scenario: Scenario, *, seed: int | None, policy: str | None) -> Scenario:
     """Return the scenario with what the command line says otherwise."""
+    check_seed(seed)
     if seed is not None:
         scenario = replace(scenario, seed=seed)
     if policy is not None:
@@ -113,6 +122,19 @@ def write_result(
 
 def _encoded(export: Callable[[Result], str], result: Result) -> bytes:
     return export(result).encode()
+
+
+def warn_of_empty_beginnings(scenario: Scenario, terminal: Terminal) -> None:
+    """Say which recorded traffic begins long after its phase does."""
+    for remark in empty_beginnings(scenario):
+        terminal.warn(remark)
+
+
+def warn_of_missed_faults(scenario: Scenario, result: Result, terminal: Terminal) -> None:
+    """Say which faults never came, as the run had ended before; an interrupted one did not end."""
+    if not result.partial:
+        for remark in missed_faults(scenario, result.duration_ns):
+            terminal.warn(remark)
 
 
 def warn_if_partial(result: Result, terminal: Terminal) -> None:

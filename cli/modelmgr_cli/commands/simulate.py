@@ -28,7 +28,6 @@ Exit status: 0 done; 1 no swept device meets --slo; 2 bad input; 5 every row of 
 
 from __future__ import annotations
 
-import datetime
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -53,6 +52,8 @@ from modelmgr_cli.commands.scenario_options import (
     check_max_requests,
     log_written_to,
     warn_if_partial,
+    warn_of_empty_beginnings,
+    warn_of_missed_faults,
     with_changes,
     with_log,
     write_result,
@@ -70,6 +71,8 @@ if TYPE_CHECKING:
     from modelmgr.simulation.run_bound import RunBound
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+_BOUND_TIME = "60 s"
 
 
 @app.command(help=__doc__, cls=DocCommand)
@@ -93,13 +96,14 @@ def simulate(
         ),
     ] = False,
     bound_time: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--bound-time",
             metavar="TIME",
-            help="Longest for the bound; it is valid, and lower, when that is too short.",
+            help=f"Longest for the bound ({_BOUND_TIME}); it is valid, and lower, when that is "
+            "too short.",
         ),
-    ] = "60 s",
+    ] = None,
     certificate: Annotated[
         Path | None,
         typer.Option(
@@ -142,6 +146,9 @@ def simulate(
     """Check everything, simulate, write, show."""
     terminal = terminal_of(context)
     check_max_requests(max_requests)
+    if bound_time is not None and not bound:
+        raise UsageError("--bound-time: there is no bound to take that time\nadd --bound")
+    bound_time_s = options.read_seconds("--bound-time", bound_time or _BOUND_TIME)
     if sweep:
         one_run = {
             "--log": log,
@@ -163,7 +170,7 @@ def simulate(
                 policy=policy,
                 max_requests=max_requests,
                 bound=bound,
-                bound_time_s=options.read_seconds("--bound-time", bound_time),
+                bound_time_s=bound_time_s,
                 json=json,
                 foreign=[option for option, value in one_run.items() if value],
             ),
@@ -171,7 +178,6 @@ def simulate(
         )
     check_no_sweep({"--slo": slo, "--jobs": jobs, "--ray": ray, "--plot": plot})
     scenario = with_changes(read_scenario(path), seed=seed, policy=policy)
-    bound_time_s = options.read_seconds("--bound-time", bound_time)
     if certificate is not None and not bound:
         raise UsageError("--certificate: there is nothing to certify without a bound\nadd --bound")
     outputs = {"--out": out, "--log": log, "--certificate": certificate}
@@ -179,7 +185,7 @@ def simulate(
     taken = options.check_outputs(outputs, inputs)
     exports = options.read_exports(export, out or DEFAULT_RESULT, taken)
     other = read_against(against)
-    started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    warn_of_empty_beginnings(scenario, terminal)
     began_ns = time.monotonic_ns()
     with (
         log_written_to(log, terminal) as log_file,
@@ -196,7 +202,8 @@ def simulate(
             keep_schedule=bound,
         )
     took_ns = time.monotonic_ns() - began_ns
-    result = with_log(msgspec.structs.replace(outcome.result, started_at=started_at), log_file)
+    result = with_log(outcome.result, log_file)
+    warn_of_missed_faults(scenario, result, terminal)
     writing = Writing(terminal, log_file)
     found, interrupted = None, result.partial
     if bound:

@@ -17,6 +17,7 @@ from modelmgr.simulation.sweep import RowRunner, plan_sweep, sweep, with_options
 from modelmgr.workload.policy_plugins import find_policy
 from modelmgr.workload.swept_keys import ScenarioTemplate, read_swept_key
 from modelmgr_cli.commands import options
+from modelmgr_cli.commands.scenario_options import check_seed
 from modelmgr_cli.outcome import Outcome
 from modelmgr_cli.render.sweeps import SweepDisplay, rate_line, sweep_page
 from modelmgr_cli.terminal import Terminal
@@ -115,6 +116,7 @@ def _check(asked: SweepOptions) -> None:
     ):
         if value is not None and any(text.partition("=")[0].strip() == key for text in asked.keys):
             raise UsageError(f"{option}: {key} is swept\nleave one of them out")
+    check_seed(asked.seed)
     if asked.policy is not None:
         _read("--policy", asked.policy, find_policy)
 

@@ -215,12 +215,10 @@ def plan(
     """
     _check(needs, devices, demands, active)
     wanted = {tag: demand for tag, demand in demands.items() if demand.at_most > 0}
+    limits = [device.limit_bytes for device in devices]
     programme = Programme(
-        needs=[
-            (needs[tag].resident_bytes, needs[tag].peak_bytes, needs[tag].load_bytes)
-            for tag in wanted
-        ],
-        limits_bytes=[device.limit_bytes for device in devices],
+        needs=[_programme_need(needs[tag], limits) for tag in wanted],
+        limits_bytes=limits,
         at_least=[demand.at_least for demand in wanted.values()],
         at_most=[demand.at_most for demand in wanted.values()],
         weights=[demand.weight for demand in wanted.values()],
@@ -302,9 +300,7 @@ def _conflict(
         if any(device_need_bytes(needs, copies, active=active) <= limit for limit in limits):
             return True
         programme = Programme(
-            needs=[
-                (needs[t].resident_bytes, needs[t].peak_bytes, needs[t].load_bytes) for t in tags
-            ],
+            needs=[_programme_need(needs[tag], limits) for tag in tags],
             limits_bytes=limits,
             at_least=[least[tag] for tag in tags],
             at_most=[least[tag] for tag in tags],
@@ -336,6 +332,20 @@ def _conflict(
         needed > _running_bytes(needs, copies, active),
         sum(limits),
         max(limits),
+    )
+
+
+def _programme_need(need: ModelNeed, limits: Sequence[int]) -> tuple[int, int, int]:
+    """Return idle, running and loading bytes, no more than what is too much for every device.
+
+    A copy that fits nowhere is as impossible whatever its size, and a solver takes no astronomical
+    numbers.
+    """
+    too_much = max(limits) + 1
+    return (
+        min(need.resident_bytes, too_much),
+        min(need.peak_bytes, too_much),
+        min(need.load_bytes, too_much),
     )
 
 

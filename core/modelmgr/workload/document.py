@@ -16,6 +16,11 @@ from modelmgr.units import MIB
 from modelmgr.workload.yaml_tree import Mapping, Mark, Node, Plain, Sequence, parse_yaml, to_plain
 
 MAX_FILE_BYTES = 4 * MIB
+_STARTS = {
+    "model list": "'modelmgr init' makes one",
+    "scenario": "'modelmgr schema scenario' has its keys",
+}
+_SCHEMA = "'modelmgr schema' lists the formats"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,6 @@ def parse_document(text: str, path: str, *, what: str) -> Document:
     root = parse_yaml(text, path)
     if root is None:
         raise InputError(
-            "is empty", path=path, hint=f"write a {what} into it; 'modelmgr init' makes one"
+            "is empty", path=path, hint=f"write a {what} into it; {_STARTS.get(what, _SCHEMA)}"
         )
     return Document(path, root)

@@ -195,7 +195,7 @@ class TracePhase:
         from_ns: only rows at or after this time of the file.
         until_ns: only rows before this time of the file, None for all.
         top_models: keep only so many most frequent models, None for all.
-        model: what every row asks for where the file has no such column.
+        model: what every row asks for, whatever the file says.
         start_ns: when it begins; None for when the phase before it ends.
     """
 

@@ -25,6 +25,7 @@ from modelmgr.workload.model_entries import (
 from modelmgr.workload.scenario import DeviceKind, FaultKind
 
 SCHEMA_VERSION = 1
+MAX_SEED = 2**63 - 1
 
 Rate = Annotated[
     str,
@@ -298,6 +299,6 @@ class ScenarioFile(_Written, frozen=True, kw_only=True):
     devices: Annotated[list[DeviceEntry], Meta(min_length=1)]
     models: Annotated[list[dict[str, Any]], Meta(min_length=1)]
     workload: Annotated[list[dict[str, Any]], Meta(min_length=1)]
-    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 1
+    seed: Annotated[int, Meta(ge=0, le=MAX_SEED)] = 1
     manager: ManagerEntry = ManagerEntry()
     faults: list[FaultEntry] = []

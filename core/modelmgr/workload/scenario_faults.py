@@ -14,6 +14,8 @@ _OF_DEVICES: frozenset[FaultKind] = frozenset(
     {"late-free", "reading-failed", "reading-wrong", "foreign-memory", "device-lost"}
 )
 """Faults that no model has."""
+_MAX_RATE_PER_S = 1_000.0
+"""One a millisecond: a device hit more often does nothing else, and neither does a simulation."""
 _WITH_MEMORY: frozenset[FaultKind] = frozenset({"reading-wrong", "foreign-memory"})
 _NEEDS_DURATION: frozenset[FaultKind] = frozenset(
     {"load-hangs", "late-free", "reading-failed", "reading-wrong"}
@@ -76,9 +78,7 @@ def _fault(
     return Fault(
         kind=kind,
         at_ns=(at / "at").duration_ns(written.at),
-        rate_per_s=(
-            None if written.rate is None else (at / "rate").positive_rate_per_s(written.rate)
-        ),
+        rate_per_s=(None if written.rate is None else _rate(at / "rate", written.rate)),
         until_ns=(at / "until").duration_ns(written.until),
         model=written.model,
         device=written.device,
@@ -89,3 +89,10 @@ def _fault(
             None if written.memory is None else (at / "memory").positive_bytes(written.memory)
         ),
     )
+
+
+def _rate(at: At, written: str) -> float:
+    rate = at.positive_rate_per_s(written)
+    if rate > _MAX_RATE_PER_S:
+        raise at.wrong(f"{written!r} is too large", hint="faults come at up to 1000/s")
+    return rate

@@ -106,13 +106,16 @@ def top_models(phase: TracePhase) -> list[str]:
     return [model for model, _ in count_models(phase).most_common(phase.top_models)]
 
 
-def check_trace(phase: TracePhase) -> None:
+def check_trace(phase: TracePhase) -> TraceRow | None:
     """Read the start of a trace, so that a wrong file is refused before anything runs.
+
+    Returns:
+        Its first row, in the slice or not; None where it has none.
 
     Raises:
         InputError: there is no such file, or its columns or its first row are wrong.
     """
-    next(_rows(phase), None)
+    return next(_rows(phase), None)
 
 
 def _rows_in_slice(phase: TracePhase) -> Iterator[TraceRow]:
@@ -158,17 +161,17 @@ def _checked(rows: Iterator[Cells], phase: TracePhase) -> Iterator[TraceRow]:
     latest_ns = min(_LONGEST_NS, phase.from_ns + int(_LONGEST_NS * phase.speedup))
     for line, number, time, name, duration, tokens_in, tokens_out in rows:
         try:
-            at_ns = round(float(time) * NS_PER_S)
+            at_ns = round(float(_plain(time)) * NS_PER_S)
             duration_ns = inputs = outputs = UNKNOWN
             wrong = at_ns > latest_ns
             if duration not in _NOTHING:
-                duration_ns = round(float(duration) * NS_PER_S)
+                duration_ns = round(float(_plain(duration)) * NS_PER_S)
                 wrong = wrong or not 0 <= duration_ns <= _LONGEST_NS
             if tokens_in not in _NOTHING:
-                inputs = int(tokens_in)
+                inputs = int(_plain(tokens_in))
                 wrong = wrong or not 0 <= inputs <= _MOST_TOKENS
             if tokens_out not in _NOTHING:
-                outputs = int(tokens_out)
+                outputs = int(_plain(tokens_out))
                 wrong = wrong or not 0 <= outputs <= _MOST_TOKENS
         except (ValueError, OverflowError, TypeError):
             cells = (time, duration, tokens_in, tokens_out)
@@ -184,6 +187,13 @@ def _checked(rows: Iterator[Cells], phase: TracePhase) -> Iterator[TraceRow]:
         if not isinstance(name, str) or not name:
             raise _error(phase, line, number, f"{_column(phase, 'model')} is empty or no text")
         yield _make_row((at_ns, name, duration_ns, inputs, outputs, line, number))
+
+
+def _plain(cell: Any) -> Any:  # noqa: ANN401  # JSON's values, and CSV's texts
+    """Return a number's cell; refuse what only Python takes for one (1_0, digits not ASCII)."""
+    if type(cell) is str and ("_" in cell or not cell.isascii()):
+        raise ValueError(cell)
+    return cell
 
 
 def _csv_cells(lines: Iterator[str], phase: TracePhase) -> Iterator[Cells]:
@@ -284,7 +294,8 @@ def _wrong_cell(phase: TracePhase, cells: tuple[Any, ...]) -> str:
         column, whole = _column(phase, ours), ours.endswith("tokens")
         wanted = "a whole number" if whole else "a number of seconds"
         try:
-            value = float(int(cell) if whole and isinstance(cell, str) else cell)
+            plain = _plain(cell)
+            value = float(int(plain) if whole and isinstance(plain, str) else plain)
         except (ValueError, OverflowError, TypeError):
             value = math.nan
         if isinstance(cell, bool) or not math.isfinite(value) or (whole and value % 1):
