@@ -106,7 +106,7 @@ def test_a_ceiling_of_copies_is_named() -> None:
         manager.lease("small", loader_of(device, "small")),
     ):
         said = refused(manager, device, "small").reasons
-    assert said[0] == "1 copies of 'small' are there, and max_model_copies allows no more"
+    assert said[0] == "all copies of 'small' that max_model_copies allows are there: 1"
 
 
 def test_a_load_that_runs_and_others_who_wait_are_named() -> None:

@@ -82,7 +82,7 @@ def _reasons(
     model = scheduler.model(tag)
     most = model.max_copies
     if most is not None and model.staying >= most:
-        yield f"{model.staying} copies of {tag!r} are there, and max_model_copies allows no more"
+        yield f"all copies of {tag!r} that max_model_copies allows are there: {most}"
     if model.costs is None:
         yield (
             f"nobody has measured {tag!r}: it waits for room to be measured in; "
