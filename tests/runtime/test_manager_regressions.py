@@ -468,3 +468,24 @@ def test_an_interrupt_at_any_moment_leaves_the_lock_free() -> None:
             assert Party(manager.snapshot).result().copies == (), number
             left = interrupt.left
         assert number > 20
+
+
+def test_an_unload_that_would_wait_for_its_own_manager_is_told_so_at_once() -> None:
+    said: list[BaseException] = []
+
+    def unload(_instance: object) -> None:
+        try:
+            manager.lease("b", lambda: FakeModel(device, 3000))
+        except UsageError as error:
+            said.append(error)
+            raise
+
+    device = FakeDevice(8000)
+    manager = ModelManager(
+        device, costs={"a": 3000, "b": 3000}, unload=unload, wait_timeout_seconds=60
+    )
+    manager.lease("a", lambda: FakeModel(device, 3000)).release()
+    manager.force_reset()
+    manager.shutdown(timeout=20)
+    assert len(said) == 1
+    assert "unload" in str(said[0])

@@ -6,6 +6,8 @@ from modelmgr.scheduling.settings import SchedulerSettings
 from support.driver_states import holder
 from support.virtual_driver import VirtualDriver
 
+PATIENCE_NS = SchedulerSettings().patience_ns
+
 
 def larger_than_told(*, own: bool = False, steady: bool = True) -> VirtualDriver:
     """Return 100 bytes with x, told to take 10 and holding 60, and a small s, both idle."""
@@ -27,6 +29,9 @@ def test_a_request_is_served_though_an_idle_copy_holds_more_than_it_is_charged()
         driver = larger_than_told(own=own)
         assert driver.scheduler.devices[0].ledger.foreign_bytes == 50
         ticket = driver.request("z")
+        assert driver.unloads() == []
+        assert driver.scheduler.next_deadline_ns() == driver.now_ns + PATIENCE_NS
+        driver.wait(PATIENCE_NS)
         driver.obey()
         driver.read()
         driver.obey()
@@ -41,6 +46,7 @@ def test_a_model_whose_own_idle_copy_holds_the_room_to_run_it_is_loaded_anew() -
     driver.sizes("x", 60)
     driver.read()
     ticket = driver.request("x")
+    driver.wait(PATIENCE_NS)
     driver.obey()
     driver.read()
     driver.obey()
@@ -55,6 +61,7 @@ def test_what_stays_after_all_have_left_is_others_and_nobody_is_evicted_for_it_a
     driver.true.foreign[0] = 50
     driver.read()
     ticket = driver.request("z")
+    driver.wait(PATIENCE_NS)
     driver.obey()
     driver.read()
     driver.obey()
@@ -74,6 +81,7 @@ def test_nobody_is_evicted_for_doubtful_memory_while_a_holder_may_make_room() ->
     driver = larger_than_told()
     holder(driver, "s")
     driver.request("z")
+    driver.wait(PATIENCE_NS)
     assert driver.unloads() == []
 
 
@@ -81,6 +89,7 @@ def test_a_pinned_copy_stays_whatever_it_holds() -> None:
     driver = larger_than_told(steady=False)
     driver.pin("x")
     driver.request("z")
+    driver.wait(PATIENCE_NS)
     assert [unload.tag for unload in driver.unloads()] == ["s"]
 
 
@@ -90,4 +99,22 @@ def test_memory_that_was_there_before_any_copy_is_not_in_doubt() -> None:
     driver.know("z", 70)
     driver.serve("s")
     driver.request("z")
+    driver.wait(PATIENCE_NS)
     assert driver.unloads() == []
+
+
+def test_doubt_that_comes_late_asks_for_no_moment_that_is_over() -> None:
+    driver = VirtualDriver(100, steady=False)
+    driver.know("s", 5)
+    driver.know("z", 70)
+    held = holder(driver, "s")
+    driver.true.foreign[0] = 50
+    driver.read()
+    driver.request("z")
+    driver.scheduler.devices[0].ledger.believe_others()
+    driver.wait(2 * PATIENCE_NS)
+    driver.true.foreign[0] = 60
+    driver.read()
+    driver.wait(10)
+    assert driver.scheduler.next_deadline_ns() is None
+    driver.release(held)

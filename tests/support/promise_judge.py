@@ -568,6 +568,8 @@ class PromiseJudge:
         """Say whether nobody holds, loads, leaves or is unknown, and readings say it all."""
         if self._closed or self.pinned or self._failed:
             return False
+        if any(device.ledger.doubtful_bytes > 0 for device in self.scheduler.devices):
+            return False  # it may be copies' own, and will be found out
         if any(
             self._honest.get(device) != foreign for device, foreign in enumerate(self.true.foreign)
         ):

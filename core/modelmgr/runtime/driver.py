@@ -29,12 +29,8 @@ from typing import Any
 from modelmgr.devices.oom_kills import kernel_oom_kills
 from modelmgr.devices.reading import MemoryReader
 from modelmgr.errors import (
-    AcquireTimeoutError,
     DeviceError,
-    DoesNotFitError,
     LeaseError,
-    ManagerClosedError,
-    ModelLoadError,
     UsageError,
     WorkerDiedError,
 )
@@ -48,12 +44,13 @@ from modelmgr.runtime.lease import Lease
 from modelmgr.runtime.loaded import Loaded
 from modelmgr.runtime.measurement import JobMeasurement
 from modelmgr.runtime.own_peaks import OwnPeaks
+from modelmgr.runtime.refusals import refused
 from modelmgr.runtime.watching import NEVER_READ, DeviceWatch
 from modelmgr.scheduling.actions import Action, Grant, Refusal, Reject, StartLoad, StartUnload
 from modelmgr.scheduling.copies import Copy
 from modelmgr.scheduling.scheduler import Scheduler
 from modelmgr.scheduling.states import CopyState
-from modelmgr.units import NS_PER_S, format_bytes
+from modelmgr.units import NS_PER_S
 from modelmgr.workers.loaders.exhaustion import is_out_of_memory
 from modelmgr.workers.loaders.messages import told
 
@@ -194,6 +191,8 @@ class Driver:
             self._check_may_acquire()
         submitted_ns = time.monotonic_ns()
         deadline_ns = None if timeout_s is None else submitted_ns + round(timeout_s * NS_PER_S)
+        if threading.get_ident() in tuple(self._unloading.values()):
+            raise UsageError("an unload may not wait for a model of the manager that is running it")
         own_process = bool(getattr(loader, "own_process", False))
         with self.gate.settled, self.gate.lock:
             idle = not alone and self.scheduler.has_idle(tag)
@@ -381,29 +380,18 @@ class Driver:
             self._held[key] = tuple(other for other in held if other is not lease)
 
     def _refusal(self, action: Reject, waiter: _Waiter) -> BaseException:
-        tag, message = action.tag, action.message
-        match action.refusal:
-            case Refusal.LOAD_FAILED:
-                return waiter.error or ModelLoadError(f"loading {tag!r} failed: {message}")
-            case Refusal.TIMED_OUT:
-                return waiter.error or AcquireTimeoutError(
-                    f"Timeout waiting to acquire model: {tag!r}, {message}"
-                )
-            case Refusal.CLOSED:
-                return ManagerClosedError(f"the manager was shut down; {tag!r} was not acquired")
-            case Refusal.DOES_NOT_FIT:
-                needed = self.scheduler.model(tag).costs
-                needed_bytes = None if needed is None else needed.needed_bytes
-                limit_bytes = max(d.ledger.limit_bytes for d in self.scheduler.devices)
-                return DoesNotFitError(
-                    f"{tag!r} can never fit: it needs {format_bytes(needed_bytes)} and the largest "
-                    f"limit is {format_bytes(limit_bytes)}; nothing was evicted for it",
-                    tag=tag,
-                    needed_bytes=needed_bytes,
-                    limit_bytes=limit_bytes,
-                )
-            case Refusal.CANCELLED:
-                return AcquireTimeoutError(f"Timeout waiting to acquire model: {tag!r}, cancelled")
+        """Return what to raise for a ticket that ended without a copy."""
+        ended_early = action.refusal in {Refusal.LOAD_FAILED, Refusal.TIMED_OUT}
+        if ended_early and waiter.error is not None:
+            return waiter.error
+        with self.gate.settled, self.gate.lock:
+            return refused(
+                action,
+                self.scheduler,
+                self.loaded,
+                thread_ident=waiter.thread_ident,
+                now_ns=time.monotonic_ns(),
+            )
 
     # Loading ---------------------------------------------------------------------------------
 
@@ -579,6 +567,9 @@ class Driver:
         """Give a lease's copy back; LeaseError where it was given back before."""
         loaded = self.loaded.get(lease.copy)
         if loaded is None or loaded.lease is not lease:
+            if self.gate.foreign:
+                with self.gate.lock:  # says that it is the parent's
+                    return
             lease.end()
             return  # its worker was lost meanwhile, and the lease with it
         if loaded.own_process and not getattr(loaded.instance, "alive", True):

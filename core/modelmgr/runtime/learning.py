@@ -196,10 +196,15 @@ class UseLearner:
                 _LOG.warning("the estimator refused %r", note, exc_info=True)
         changed: list[str] = []
         for tag in sorted(touched):
-            estimate = self._estimate(tag)
+            try:
+                estimate = self._estimate(tag)
+                runs = self._estimator.isolation_runs(tag)
+            except Exception:  # noqa: BLE001 - as above
+                _LOG.warning("the estimator tells nothing of %r", tag, exc_info=True)
+                continue
             if estimate is not None and estimate != self._estimates.get(tag):
                 self._estimates[tag] = estimate
-                self._runs[tag] = self._estimator.isolation_runs(tag)
+                self._runs[tag] = runs
                 changed.append(tag)
         return changed
 

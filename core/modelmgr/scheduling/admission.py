@@ -122,6 +122,7 @@ class Admission:
         self._policy = policy
         self._isolation = settings.isolation
         self._cooldown_ns = settings.cooldown_ns
+        self._patience_ns = settings.patience_ns
         self.victims = Victims(
             devices,
             queue,
@@ -369,6 +370,14 @@ class Admission:
             return self._cleared(ticket, need, now_ns, self._devices)
         return best
 
+    def last_resort_ns(self, ticket: Ticket) -> int:
+        """Return from when on all that is idle may go for a ticket."""
+        return ticket.submitted_ns + self._patience_ns
+
+    def doubts(self) -> bool:
+        """Say whether what is counted as others' use may be copies' anywhere."""
+        return any(device.ledger.doubtful_bytes > 0 for device in self._devices)
+
     def cleared_of_own(self, ticket: Ticket, now_ns: int) -> Plan | None:
         """Return a plan for a model whose copies, all idle and on one device, cannot run there."""
         model = self._models[ticket.tag]
@@ -384,10 +393,13 @@ class Admission:
     ) -> Plan | None:
         """Return a plan for a device on which nobody does anything: all its idle copies go.
 
-        It is the last resort: their charges do not suffice, but what is counted as others' use and
-        came while they were here may be theirs. Where it turns out that it is not, the ledger
-        believes it from then on, and nothing is evicted for it again.
+        It is the last resort, for who has waited for as long as memory may take to come back: their
+        charges do not suffice, but what is counted as others' use and came while they were here may
+        be theirs. Where it turns out that it is not, the ledger believes it from then on, and
+        nothing is evicted for it again.
         """
+        if now_ns < self.last_resort_ns(ticket):
+            return None
         for device in devices:
             ledger = device.ledger
             if (

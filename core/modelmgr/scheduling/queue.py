@@ -93,6 +93,7 @@ class Ticket(QueueTicket):
         wake_ns: the last time at which it asked to be looked at again.
         wake_pays: one more copy was worth its load when it asked.
         looked_at: its model's count of changes when it was last looked at in vain.
+        will_clear: it has asked to be looked at when its last resort is open to it.
         clears: the plan that is under way for it suffices only if its victims hold more than they
             are charged.
     """
@@ -112,6 +113,7 @@ class Ticket(QueueTicket):
         "urgent",
         "wake_ns",
         "wake_pays",
+        "will_clear",
         "worst_case_bytes",
     )
 
@@ -142,6 +144,7 @@ class Ticket(QueueTicket):
         self.wake_pays = False
         self.looked_at = -1
         self.clears = False
+        self.will_clear = False
         self.copy: int | None = None
         self.device: int | None = None
 

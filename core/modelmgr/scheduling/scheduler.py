@@ -626,6 +626,11 @@ class Scheduler:
             self._commit(ticket, plan)
             return True
         self._keep_a_device(ticket)
+        if not ticket.will_clear and admission.doubts():
+            resort_ns = admission.last_resort_ns(ticket)
+            if resort_ns > self._now_ns:
+                ticket.will_clear = True
+                heapq.heappush(self._wakes, (resort_ns, ticket.ticket_num))
         if model.staying:
             self._wake_to_scale_up(ticket, pays=pays)
         ticket.looked_at = model.changes
