@@ -183,6 +183,19 @@ def test_spikes_are_charged_to_nobody(share: float) -> None:
         assert estimator.get_estimate(tag) == pytest.approx(cost, rel=5e-3)
 
 
+def test_readings_out_of_all_proportion_move_nothing() -> None:
+    """What counts as rounding went by the largest reading, and let thousands of MB through."""
+    estimator = ResourceEstimator()
+    feed(estimator, seed=5, readings=300, spikes=0.1)
+    before = estimator.get_estimate("bert")
+    for _ in range(3):
+        estimator.add_observation({"bert": 1}, 1e9)
+    assert estimator.get_estimate("bert") == pytest.approx(before, rel=1e-3)
+    feed(estimator, seed=6, readings=300)
+    for tag, cost in COSTS.items():
+        assert estimator.get_estimate(tag) == pytest.approx(cost, rel=5e-3)
+
+
 def test_as_many_readings_as_the_caller_asked_for_are_needed() -> None:
     estimator = ResourceEstimator(min_data_points=5)
     readings = [({"A": 1}, 500.0), ({"B": 1}, 500.0), ({"A": 1, "B": 1}, 900.0), ({"A": 1}, 500.0)]

@@ -1,7 +1,8 @@
 """From the log of readings to what each model costs: set the regression up, solve it, read it off.
 
 Everything is scaled by the largest reading before and back after, so that the result does not
-depend on the unit.
+depend on the unit. What counts as rounding goes by that scale, so a reading that is out of all
+proportion (a counter that ran over) is not taken for it.
 
 Owns that translation. What the unknowns are is ``estimation.layout``'s, the regression
 ``estimation.robust``'s, what it does while the memory of others moves ``estimation.levels``'s, the
@@ -32,6 +33,7 @@ from modelmgr.estimation.statistics import (
 )
 
 FOREIGN_NAME = "the memory of others"
+_OUT_OF_PROPORTION = 100.0  # times the median reading: no device's use grows like that
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,9 @@ def fit_log(log: ObservationLog, belief: Belief, terms: list[Term]) -> Fit:
         for term in terms
         if term.index in occurring and (not term.resident or log.has_idle[term.index])
     ]
-    unit = float(max(readings.max(initial=0.0), np.abs(belief.center).max(initial=0.0))) or 1.0
+    largest = float(max(readings.max(initial=0.0), np.abs(belief.center).max(initial=0.0))) or 1.0
+    middle = float(np.median(readings)) if len(readings) else 0.0
+    unit = min(largest, _OUT_OF_PROPORTION * middle) or largest
     contrasts = layout.single(
         [(idle_column if term.resident else active_column)(term.index) for term in terms]
     )
@@ -179,7 +183,7 @@ def fit_log(log: ObservationLog, belief: Belief, terms: list[Term]) -> Fit:
         ),
         scale=solution.scale * unit,
         degrees=solution.degrees,
-        largest=unit,
+        largest=largest,
         column_costs=[float(cost) for cost in column_costs],
         belief=belief,
         kept_rows=kept,
