@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
+import socket
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import modelmgr
 from modelmgr import ServiceLostError, UsageError
 from modelmgr.runtime.service import descriptors
+from modelmgr.runtime.service.framing import NoRoomError, Stream
 from modelmgr.runtime.service.quotas import MOST, Quotas
+from modelmgr.workers.shared_arrays import share
 from support.interpreters import run_python
 from support.other_users import NOBODY
 from support.parties import wait_until
@@ -124,6 +129,36 @@ def test_a_client_without_a_descriptor_is_told_that_it_is_its_own(path: Path) ->
         assert "has no connection left" in said
         assert "its limit of 256 open files is used up" in said
     assert third == "small"
+
+
+def test_a_client_that_cannot_send_its_arrays_is_told_so_and_its_lease_stays(path: Path) -> None:
+    with Child("serve", path) as served:
+        served.said()
+        with modelmgr.connect(path) as client, client.lease("echo") as model:
+            with (
+                _soft_limit(3),  # what is open stays open
+                pytest.raises(ServiceLostError, match=r"to send: its limit of 3 open files"),
+            ):
+                model.infer(bytes(1 << 20))
+            assert model.infer(bytes(1 << 20)) == bytes(1 << 20)
+
+
+def test_memory_that_finds_no_descriptor_costs_its_message_alone() -> None:
+    ours, theirs = (Stream(end, frame_timeout_s=60.0) for end in socket.socketpair())
+    encoder = msgspec.msgpack.Encoder()
+    memory = share(b"", [memoryview(b"1234")])
+    for message in ("first", "second"):
+        theirs.send(encoder, message, memory)
+    os.close(memory)
+    with _soft_limit(3), pytest.raises(NoRoomError, match="its limit of 3 open files is used up"):
+        ours.receive()
+    body, received = ours.receive()
+    assert isinstance(body, memoryview)
+    assert msgspec.msgpack.decode(body) == "second"
+    assert received is not None
+    os.close(received)
+    ours.close()
+    theirs.close()
 
 
 _LOCKED_OUT = """

@@ -202,7 +202,7 @@ class ClientConnection:
         message, buffers = answered
         try:
             parcels.post(self._stream, self._encoder, message, buffers)
-        except UsageError as error:
+        except ModelmgrError as error:  # nothing of it was sent
             self._post_failed(error)
         finally:
             if isinstance(buffers, Segment):

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from modelmgr.errors import UsageError, WorkerProtocolError
+from modelmgr.errors import ServiceLostError, UsageError, WorkerProtocolError
+from modelmgr.runtime.service import descriptors
 from modelmgr.runtime.service.framing import (
     MAX_BODY_BYTES,
     MAX_SHARED_BODY_BYTES,
@@ -120,6 +121,7 @@ def post(
 
     Raises:
         UsageError: it is too large, or holds what cannot be sent; nothing was sent.
+        ServiceLostError: there is no descriptor for its memory; nothing was sent.
         OSError: the other end is gone, or does not read.
     """
     try:
@@ -147,7 +149,7 @@ def post(
             f"({MAX_SHARED_BODY_BYTES}); pass numbers as numpy arrays"
         )
     inside = len(body) <= MAX_BODY_BYTES
-    memory = share(b"" if inside else body, buffers)
+    memory = _shared(b"" if inside else body, buffers)
     try:
         if inside:
             stream.send(encoder, message, memory)
@@ -155,3 +157,15 @@ def post(
             stream.send_shared(len(body), memory)
     finally:
         os.close(memory)
+
+
+def _shared(body: bytes, buffers: Sequence[memoryview]) -> int:
+    try:
+        return share(body, buffers)
+    except OSError as error:
+        if not descriptors.none_left(error):
+            raise
+        raise ServiceLostError(
+            f"process {os.getpid()} has no descriptor for the memory to send: "
+            f"{descriptors.explain(error)}"
+        ) from error
