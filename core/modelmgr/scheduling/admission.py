@@ -168,7 +168,7 @@ class Admission:
         return need <= device.ledger.limit_bytes and not self._in_doubt(device, need)
 
     def _in_doubt(self, device: Device, need: int) -> bool:
-        """Say whether a device seems lost and another one, that does not, could hold as much.
+        """Say whether a device seems lost and another one, which can be read, could hold as much.
 
         Something was lost on it since the last good reading, and readings fail: what is loaded
         there would be lost as well, one load after the other.
@@ -178,8 +178,15 @@ class Admission:
         return any(
             need <= other.ledger.limit_bytes and other.ledger.known
             for other in self._devices
-            if not _seems_lost(other)
+            if other.ledger.reading_failed is None
         )
+
+    def keeps_in_vain(self, ticket: Ticket) -> bool:
+        """Say whether the device that is kept free for a ticket is none to load on any more."""
+        costs = self._models[ticket.tag].costs
+        if ticket.device is None or costs is None or ticket.exclusive:
+            return False
+        return self._in_doubt(self._devices[ticket.device], costs.needed_bytes)
 
     def too_large_for_all(self, model: Model) -> int | None:
         """Return the needed bytes where no device could hold the model even when empty."""
@@ -220,7 +227,7 @@ class Admission:
                 return True
             asleep = ticket.wake_ns is not None and ticket.wake_ns > now_ns
             return asleep and not ticket.wake_pays and ticket.looked_at == model.changes
-        if ticket.urgent and ticket.device is None:
+        if ticket.urgent and (ticket.device is None or self.keeps_in_vain(ticket)):
             return False
         return rooms[0] < costs.needed_bytes
 

@@ -670,7 +670,10 @@ class Scheduler:
     def _keep_a_device(self, ticket: Ticket) -> None:
         """Let a device empty for a ticket that must not be passed over any more."""
         if ticket.device is not None:
-            return
+            if not self._admission.keeps_in_vain(ticket):
+                return
+            self.devices[ticket.device].kept_for = None
+            ticket.device = None
         if not (ticket.urgent or self._admission.wants_drain(ticket)):
             return
         target = self._admission.drain_target(ticket)
