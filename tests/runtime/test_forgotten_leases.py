@@ -135,6 +135,11 @@ if os.fork() == 0:
         lease.release()
     except UsageError as error:
         print("refused", f"child {os.getpid()}" in str(error), flush=True)
+    try:
+        with lease:
+            raise SystemExit
+    except SystemExit:
+        print("left", flush=True)
     del lease
     gc.collect()
     os._exit(0)
@@ -146,7 +151,7 @@ manager.shutdown()
 
 
 def test_a_forked_child_neither_releases_nor_forgets_what_is_its_parent_s() -> None:
-    assert run_python("-c", _FORK).splitlines() == ["refused True", "['active']"]
+    assert run_python("-c", _FORK).splitlines() == ["refused True", "left", "['active']"]
 
 
 _END = """

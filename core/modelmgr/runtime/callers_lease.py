@@ -91,9 +91,6 @@ class Lease(msgspec.Struct, eq=False, weakref=True):
             LeaseError: it was released before; nothing changed.
             UsageError: this is a forked child, and the lease its parent's; nothing changed.
         """
-        if self._gate.foreign:
-            with self._gate.lock:  # which says so
-                return
         self._record.release()
 
     def __enter__(self) -> Any:  # noqa: ANN401 - whatever the caller's loader returned
@@ -109,7 +106,10 @@ class Lease(msgspec.Struct, eq=False, weakref=True):
         """Release, unless the body did; out-of-memory in the body costs the copy.
 
         Nobody knows what state such a copy is in: it is unloaded, and the model's estimate rises.
+        In a forked child the block just ends: the lease is its parent's.
         """
+        if self._gate.foreign:
+            return
         self._record.__exit__(kind, error, traceback)
 
     def __del__(self) -> None:

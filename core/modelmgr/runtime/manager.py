@@ -316,14 +316,14 @@ class ModelManager:
             BaseException: as ``lease`` does; whatever the function raised, out-of-memory only
                 when it ran out the second time as well.
         """
-        record = self._acquire(
+        lease = self.lease(
             tag, loader, timeout=timeout, priority=priority, worst_case_mb=worst_case_mb
         )
         try:
-            with record as instance:
+            with lease as instance:
                 return function(instance)
         except BaseException as error:
-            if not record.exhausted or not isinstance(error, Exception):
+            if not lease.exhausted or not isinstance(error, Exception):
                 raise
             _LOG.warning("%r ran out of memory in use and is tried once more alone", tag)
         again = self._acquire(
@@ -334,7 +334,7 @@ class ModelManager:
             worst_case_mb=worst_case_mb,
             alone=True,
         )
-        with again as instance:
+        with Lease(again, self._driver.gate) as instance:
             return function(instance)
 
     # Questions -------------------------------------------------------------------------------
