@@ -567,6 +567,9 @@ class Driver:
         """Give a lease's copy back; LeaseError where it was given back before."""
         loaded = self.loaded.get(lease.copy)
         if loaded is None or loaded.lease is not lease:
+            if self.gate.foreign:
+                with self.gate.lock:  # says that it is the parent's
+                    return
             lease.end()
             return  # its worker was lost meanwhile, and the lease with it
         if loaded.own_process and not getattr(loaded.instance, "alive", True):
