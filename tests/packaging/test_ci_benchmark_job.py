@@ -56,6 +56,8 @@ models:
   - {tag: one, loader: synthetic, options: {resident: 48 MiB}, input: {batch_size: 1}, repeats: 1}
   - {tag: two, loader: synthetic, options: {resident: 8 MiB}, input: {batch_size: 1}, repeats: 1}
 """
+# An `install` for where modelmgr is there already.
+_BRINGS = 'mkdir -p "$VIRTUAL_ENV/bin"; ln -s "$(command -v modelmgr)" "$VIRTUAL_ENV/bin"'
 
 
 def _steps(path: Path) -> Iterator[dict[str, Any]]:
@@ -268,14 +270,31 @@ def test_where_the_base_cannot_be_prepared_the_committed_baseline_stands_and_tha
     team: Path, base: str, install: str, said: str
 ) -> None:
     (team / "models.yaml").write_text(_MODELS.replace("48 MiB", "64 MiB"))
-    brings = 'mkdir -p "$VIRTUAL_ENV/bin"; ln -s "$(command -v modelmgr)" "$VIRTUAL_ENV/bin"'
-
-    job = _use(team, models="models.yaml", base=base, install=f"{install}; {brings}", extras="none")
+    job = _use(
+        team, models="models.yaml", base=base, install=f"{install}; {_BRINGS}", extras="none"
+    )
 
     assert job.failed
     assert re.search(r"❌ worse \| one resident\\?_bytes", job.summary)
     assert "[!WARNING]" in job.summary
     assert f"so that what is committed stands: {said}" in job.summary
+
+
+def test_models_that_the_base_could_not_measure_are_said_to_be_held_against_nothing(
+    team: Path,
+) -> None:
+    two = "loader: synthetic, options: {resident: 8 MiB}"
+    assert two in _MODELS
+    (team / "models.yaml").write_text(_MODELS.replace(two, 'loader: python, target: "gone:load"'))
+    (team / "gone.py").write_text("def load():\n    raise OSError('the weights are gone')\n")
+    git(team, "add", ".")
+    git(team, "commit", "--quiet", "-m", "A model whose weights are gone")
+    (team / "models.yaml").write_text(_MODELS)
+
+    job = _use(team, models="models.yaml", base="HEAD", install=_BRINGS, extras="none")
+
+    assert not job.failed
+    assert "[!WARNING]\n> Some models of the base could not be measured" in job.summary
 
 
 def test_a_missing_baseline_is_an_error_that_says_where_to_take_one_from(team: Path) -> None:
