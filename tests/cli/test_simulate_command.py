@@ -10,6 +10,7 @@ import json
 import os
 import pty
 import signal
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -214,3 +215,43 @@ def test_a_trace_that_begins_with_hours_of_nothing_is_said_with_what_to_write(
     cut = head + "workload: [{trace: t.csv, from: 1000000 s}]\n"
     (tmp_path / scenario).write_text(cut, "utf-8")
     assert "first request" not in modelmgr("simulate", scenario).stderr
+
+
+def test_a_perfetto_trace_has_every_load_service_and_unload_on_its_copys_track(
+    modelmgr: Program, scenario: str, tmp_path: Path
+) -> None:
+    finished = modelmgr("simulate", scenario, "--out", "r.json", "--export", "perfetto")
+    assert finished.returncode == 0, finished.stderr
+    result = Result.load(tmp_path / "r.json")
+    trace = json.loads((tmp_path / "r.perfetto.json").read_text("utf-8"))
+    events = trace["traceEvents"]
+    assert trace["otherData"]["decisions_sha256"] == result.decisions_sha256
+    drawn = Counter((event["ph"], event["name"]) for event in events)
+    assert drawn["X", "load"] == drawn["M", "thread_name"] == result.loads
+    assert drawn["X", "serve"] == result.requests.completed
+    assert drawn["i", "unload"] == result.evictions
+    assert {event["args"]["name"] for event in events if event["name"] == "process_name"} == {
+        "gpu0",
+        "requests without a copy",
+    }
+    # On one track, slices follow one another.
+    ends: dict[int, float] = {}
+    for event in events:
+        if event["ph"] == "X":
+            assert event["ts"] >= ends.get(event["tid"], 0.0) - 0.001
+            ends[event["tid"]] = event["ts"] + event["dur"]
+    loads = [event["dur"] for event in events if event["name"] == "load"]
+    assert set(map(round, loads)) <= {1_000_000, 2_000_000, 3_000_000}
+    copies = [event["args"]["value"] for event in events if event["name"] == "copies"]
+    assert copies[-1] == result.loads - result.evictions
+
+
+def test_a_trace_with_faults_draws_no_counter_that_could_be_wrong(
+    modelmgr: Program, scenario: str, tmp_path: Path
+) -> None:
+    faults = "faults: [{at: 5 s, kind: worker-killed}]\n"
+    (tmp_path / scenario).write_text(SCENARIO.replace("RATE", "5") + faults, "utf-8")
+    finished = modelmgr("simulate", scenario, "--export", "perfetto=t.json")
+    assert finished.returncode == 0, finished.stderr
+    events = json.loads((tmp_path / "t.json").read_text("utf-8"))["traceEvents"]
+    assert {event["ph"] for event in events} == {"M", "X", "i"}

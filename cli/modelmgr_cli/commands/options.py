@@ -27,7 +27,14 @@ _Value = TypeVar("_Value")
 DEFAULT_SLACK = 0.1
 
 ExportFormat = Literal["csv", "markdown"]
+ResultFormat = Literal["csv", "markdown", "perfetto"]
 _SUFFIXES: dict[ExportFormat, str] = {"csv": ".csv", "markdown": ".md"}
+_RESULT_SUFFIXES: dict[ResultFormat, str] = {
+    "csv": ".csv",
+    "markdown": ".md",
+    "perfetto": ".perfetto.json",
+}
+_Format = TypeVar("_Format", bound=str)
 
 
 def _complete_tags(incomplete: str) -> list[str]:
@@ -236,12 +243,28 @@ def read_exports(
 
     None may be another export or one of ``others``, the command's other files by name.
     """
+    return _read_exports(texts, out, others, _SUFFIXES)
+
+
+def read_result_exports(
+    texts: Sequence[str] | None, out: Path, others: Mapping[str, Path]
+) -> dict[ResultFormat, Path]:
+    """Return where each export of a result goes; otherwise as ``read_exports``."""
+    return _read_exports(texts, out, others, _RESULT_SUFFIXES)
+
+
+def _read_exports(
+    texts: Sequence[str] | None,
+    out: Path,
+    others: Mapping[str, Path],
+    suffixes: Mapping[_Format, str],
+) -> dict[_Format, Path]:
     taken = dict(others)
-    exports: dict[ExportFormat, Path] = {}
+    exports: dict[_Format, Path] = {}
     for text in texts or ():
         name, equals, given = text.partition("=")
-        form = read_format("--export", name)
-        path = Path(given) if given else out.with_suffix(_SUFFIXES[form])
+        form = _read_format("--export", name, suffixes)
+        path = Path(given) if given else out.with_suffix(suffixes[form])
         if equals and not given:
             raise UsageError(f"--export: {text!r} names no file; write {form} or {form}=PATH")
         check_export(path, form)
@@ -259,10 +282,14 @@ def check_export(path: Path, form: str) -> None:
 
 def read_format(option: str, name: str) -> ExportFormat:
     """Return an export's format by its name."""
-    for form in _SUFFIXES:
+    return _read_format(option, name, _SUFFIXES)
+
+
+def _read_format(option: str, name: str, formats: Mapping[_Format, str]) -> _Format:
+    for form in formats:
         if name == form:
             return form
-    raise UsageError(f"{option}: no format {name!r}\n{nearest(name, _SUFFIXES, 'Formats')}")
+    raise UsageError(f"{option}: no format {name!r}\n{nearest(name, formats, 'Formats')}")
 
 
 def slack_for(budget_bytes: int | None) -> float:

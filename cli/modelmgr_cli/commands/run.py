@@ -51,6 +51,7 @@ from modelmgr_cli.commands import options, scenario_options
 from modelmgr_cli.commands.against import Against, read_against, show_against
 from modelmgr_cli.commands.scenario_options import (
     DEFAULT_RESULT,
+    Decisions,
     check_max_requests,
     log_written_to,
     warn_if_partial,
@@ -117,7 +118,7 @@ def run(
     outputs = {"--out": out, "--log": log, "--costs-out": costs_out}
     inputs = {"the scenario": path} | ({} if against is None else {"--against": against})
     taken = options.check_outputs(outputs, inputs)
-    exports = options.read_exports(export, out or DEFAULT_RESULT, taken)
+    exports = options.read_result_exports(export, out or DEFAULT_RESULT, taken)
     other = read_against(against)
     warn_of_empty_beginnings(scenario, terminal)
     machine = describe_machine(describe_first(scenario))
@@ -129,9 +130,10 @@ def run(
         StopSignals() as signals,
         pace_display(terminal, _ends_ns(scenario, duration_ns), run_words) as display,
     ):
+        decisions = Decisions(log_file, exports, terminal)
         outcome = run_scenario(
             scenario,
-            log=None if log_file is None else log_file.write,
+            log=decisions.write,
             progress=display,
             stop=lambda: signals.requested,
             max_requests=max_requests,
@@ -141,7 +143,8 @@ def run(
         )
         result = with_log(outcome.result, log_file)
         writing = Writing(terminal, log_file)
-        write_result(result, out, exports, writing)
+        trace = partial(decisions.trace, scenario, result, None)
+        write_result(result, out, exports, writing, trace)
         if shared is not None:
             _save_costs(outcome, shared, started_at, writing)
     if other is None or not json:

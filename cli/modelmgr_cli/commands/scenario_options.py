@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from modelmgr.errors import UsageError
 from modelmgr.records.result import Result
 from modelmgr.records.result_codec import encode_result
 from modelmgr.reporting.result_export import export_result_csv, export_result_markdown
+from modelmgr.reporting.trace_export import MOST_DECISIONS, Served, TraceLines, export_trace
 from modelmgr.workload.policy_plugins import find_policy, policy_names
 from modelmgr.workload.remarks import empty_beginnings, missed_faults
 from modelmgr.workload.scenario import Scenario
@@ -57,7 +58,8 @@ Export = Annotated[
     typer.Option(
         "--export",
         metavar="FORMAT[=PATH]",
-        help="Also write csv or markdown; beside the result unless PATH says where.",
+        help="Also write csv, markdown or perfetto (a trace for ui.perfetto.dev); beside the "
+        "result unless PATH says where.",
     ),
 ]
 
@@ -110,18 +112,52 @@ def with_log(result: Result, log: LogFile | None) -> Result:
     return msgspec.structs.replace(result, evictions_trace=str(log.path))
 
 
+class Decisions:
+    """Where a run's decisions go: the log, and the lines that a trace is drawn from.
+
+    Attributes:
+        write: what the run is given; None where only the log's hash is wanted.
+    """
+
+    def __init__(
+        self, log: LogFile | None, exports: Mapping[options.ResultFormat, Path], terminal: Terminal
+    ) -> None:
+        self._terminal = terminal
+        self._lines = TraceLines() if "perfetto" in exports else None
+        takers = [taker.write for taker in (log, self._lines) if taker is not None]
+        self.write: Callable[[bytes], object] | None = None
+        if takers:
+            self.write = lambda lines: [take(lines) for take in takers]
+
+    def trace(self, scenario: Scenario, result: Result, served: Sequence[Served] | None) -> bytes:
+        """Return the trace of a run; say what did not fit into it."""
+        lines = self._lines or TraceLines()
+        if lines.left_out:
+            self._terminal.warn(
+                f"the trace has the first {MOST_DECISIONS:,} decisions; {lines.left_out:,} are "
+                "left out"
+            )
+        lost = result.failed_loads + result.requests.failed + result.oom_events
+        steady = not (scenario.faults or lost)
+        return export_trace(result, lines, served, steady=steady).encode()
+
+
 def write_result(
-    result: Result, out: Path | None, exports: dict[options.ExportFormat, Path], writing: Writing
+    result: Result,
+    out: Path | None,
+    exports: Mapping[options.ResultFormat, Path],
+    writing: Writing,
+    trace: Callable[[], bytes],
 ) -> None:
     """Write the result and its exports where they are wanted, and say so."""
     writing.write("result", out, partial(encode_result, result))
+    texts: dict[options.ResultFormat, Callable[[], bytes]] = {
+        "csv": lambda: export_result_csv(result).encode(),
+        "markdown": lambda: export_result_markdown(result).encode(),
+        "perfetto": trace,
+    }
     for form, path in exports.items():
-        text = export_result_csv if form == "csv" else export_result_markdown
-        writing.write(form, path, partial(_encoded, text, result))
-
-
-def _encoded(export: Callable[[Result], str], result: Result) -> bytes:
-    return export(result).encode()
+        writing.write(form, path, texts[form])
 
 
 def warn_of_empty_beginnings(scenario: Scenario, terminal: Terminal) -> None:

@@ -29,6 +29,7 @@ Exit status: 0 done; 1 no swept device meets --slo; 2 bad input; 5 every row of 
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,6 +50,7 @@ from modelmgr_cli.commands import options, scenario_options
 from modelmgr_cli.commands.against import Against, read_against, show_against
 from modelmgr_cli.commands.scenario_options import (
     DEFAULT_RESULT,
+    Decisions,
     check_max_requests,
     log_written_to,
     warn_if_partial,
@@ -183,7 +185,7 @@ def simulate(
     outputs = {"--out": out, "--log": log, "--certificate": certificate}
     inputs = {"the scenario": path} | ({} if against is None else {"--against": against})
     taken = options.check_outputs(outputs, inputs)
-    exports = options.read_exports(export, out or DEFAULT_RESULT, taken)
+    exports = options.read_result_exports(export, out or DEFAULT_RESULT, taken)
     other = read_against(against)
     warn_of_empty_beginnings(scenario, terminal)
     began_ns = time.monotonic_ns()
@@ -192,14 +194,15 @@ def simulate(
         StopSignals() as signals,
         pace_display(terminal, scenario.traffic_ends_ns, simulated_words) as display,
     ):
+        decisions = Decisions(log_file, exports, terminal)
         outcome = simulate_scenario(
             scenario,
-            log=None if log_file is None else log_file.write,
+            log=decisions.write,
             check=check,
             progress=display,
             stop=lambda: signals.requested,
             max_requests=max_requests,
-            keep_schedule=bound,
+            keep_schedule=bound or "perfetto" in exports,
         )
     took_ns = time.monotonic_ns() - began_ns
     result = with_log(outcome.result, log_file)
@@ -214,7 +217,8 @@ def simulate(
             interrupted = True
     if found is not None:
         result = _certified(result, found, certificate, writing)
-    write_result(result, out, exports, writing)
+    trace = partial(decisions.trace, scenario, result, outcome.schedule)
+    write_result(result, out, exports, writing, trace)
     if other is None or against is None:
         _show(result, found, took_ns, terminal, json=json)
     else:
