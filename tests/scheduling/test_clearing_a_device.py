@@ -118,3 +118,25 @@ def test_doubt_that_comes_late_asks_for_no_moment_that_is_over() -> None:
     driver.wait(10)
     assert driver.scheduler.next_deadline_ns() is None
     driver.release(held)
+
+
+def test_others_are_believed_though_a_pinned_copy_stayed_and_could_hold_it_as_well() -> None:
+    driver = VirtualDriver(100, steady=False)
+    driver.know("p", 1)
+    driver.know("s", 5)
+    driver.know("z", 70)
+    driver.serve("p")
+    driver.pin("p")
+    driver.serve("s")
+    driver.true.foreign[0] = 50
+    driver.read()
+    ticket = driver.request("z")
+    driver.wait(PATIENCE_NS)
+    driver.obey()
+    driver.read()
+    assert driver.outcome[ticket] is None
+    assert [unload.tag for unload in driver.unloads()] == ["s"]
+    driver.serve("s")
+    driver.read()
+    driver.wait(2 * PATIENCE_NS)
+    assert len(driver.unloads()) == 1
