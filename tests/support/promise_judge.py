@@ -105,8 +105,6 @@ class PromiseJudge:
         self._failed: set[int] = set()
         self._honest: dict[int, int] = {}
         self._others_bytes: dict[int, int] = {}
-        # The least of it since no copy was on the device.
-        self.least_others_bytes: dict[int, int] = {}
         # What was so before the event.
         self._staying: Counter[str] = Counter()
         self._staying_before: Counter[str] = Counter()
@@ -114,6 +112,8 @@ class PromiseJudge:
         self._kept_before: dict[int, int] = {}
         self._failed_before: set[int] = set()
         self._patience_ns: dict[int, int] = {}
+        # When memory that was not seen to be back was last taken for others'.
+        self._booked_ns = 0
         # What the event brought.
         self._served_on: dict[int, tuple[int, bool]] = {}
         self._victims: list[StartUnload] = []
@@ -147,13 +147,12 @@ class PromiseJudge:
         plain = all(c.phase is Phase.LOADED and not c.held and c.tag in self.known for c in here)
         # In a quiet moment a true reading leaves no doubt about what others use.
         just_now = reading.at_ns >= self.now_ns - 1
+        just_now = just_now and reading.at_ns >= self._booked_ns
         if plain and just_now and reading.used_bytes == self.true.used(device):
             self._honest[device] = self.true.foreign[device]
         own = reading.own_bytes or {}
         most = sum(own.get(copy.number, self._most(copy)) for copy in here)
-        others = self._others_bytes[device] = max(0, reading.used_bytes - most)
-        least = self.least_others_bytes.get(device, others)
-        self.least_others_bytes[device] = min(least, others) if here else others
+        self._others_bytes[device] = max(0, reading.used_bytes - most)
 
     def reading_fails(self, device: int) -> None:
         """Note a failed reading."""
@@ -617,7 +616,8 @@ class PromiseJudge:
             if asked.deadline_ns is not None and not self._loads_now(asked)
         ]
         for number in [n for n in self._patience_ns if n not in ours]:
-            del self._patience_ns[number]
+            if self._patience_ns.pop(number) <= self.now_ns:
+                self._booked_ns = self.now_ns
         due += self._patience_ns.values()
         if not due:
             return

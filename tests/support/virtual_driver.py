@@ -629,20 +629,26 @@ class VirtualDriver:
             if not self.scheduler.closed:
                 hopeless = not unload.candidates
                 short = -self.scheduler.devices[unload.device].ledger.expected_room_bytes()
-                enough = short <= 0 or self._may_hope_for(short, unload)
+                enough = short <= 0 or self._is_last_resort(unload)
                 must(enough or hopeless, "a victim for a plan that does not suffice", unload)
         copy.phase = Phase.UNLOADING
         self._isolation_ends(unload.copy)
 
-    def _may_hope_for(self, more: int, unload: StartUnload) -> bool:
-        """Say whether what came while copies were there may be theirs, and all that may go go."""
-        device = unload.device
-        here = self.true.on(device)
-        quiet = not any(copy.held or copy.phase is Phase.LOADING for copy in here)
+    def _is_last_resort(self, unload: StartUnload) -> bool:
+        """Say whether somebody has waited long, nobody does anything, and all that may go go.
+
+        What came while copies were there may be theirs: it is found out.
+        """
+        quiet = not any(
+            copy.held or copy.phase is Phase.LOADING for copy in self.true.on(unload.device)
+        )
         everybody = {candidate.copy for candidate in unload.candidates} == set(unload.chosen)
-        foreign = self.scheduler.devices[device].ledger.foreign_bytes
-        came = foreign - self.judge.least_others_bytes.get(device, foreign)
-        return quiet and everybody and more <= came
+        long_ns = self.judge.now_ns - self.scheduler.settings.patience_ns
+        waited = any(
+            ticket.tag == unload.requested_by and ticket.submitted_ns <= long_ns
+            for ticket in (*self.scheduler.queue, *self.scheduler.committed_tickets.values())
+        )
+        return quiet and everybody and waited
 
     def _check_memory(self, action: Grant | StartLoad) -> None:
         if not self.steady:

@@ -328,16 +328,20 @@ class Admission:
         return waiting * hold_ns > model.reload_ns * max(1, model.staying)
 
     def line_moved_ns(self, ticket: Ticket) -> int:
-        """Return when the line for a ticket's model last moved, or when it began.
+        """Return when the line for a ticket's model last moved, or when it began."""
+        return max(self._line_began_ns(ticket), self._models[ticket.tag].granted_ns)
 
-        It is the line's time and not the ticket's: else an older one of lower priority would be
-        worth a load before the one that is served first.
+    def _line_began_ns(self, ticket: Ticket) -> int:
+        """Return when the first of those came who wait for a ticket's model.
+
+        Time is the line's and not the ticket's: else an older one of lower priority would be worth
+        more than the one that is served first.
         """
         oldest = self._queue.oldest(ticket.tag)
         began_ns = ticket.submitted_ns
         if oldest is not None and oldest.submitted_ns < began_ns:
             began_ns = oldest.submitted_ns
-        return max(began_ns, self._models[ticket.tag].granted_ns)
+        return began_ns
 
     def next_cold_ns(self, now_ns: int) -> int | None:
         """Return when the next idle copy turns cold and scaling up may take it."""
@@ -378,8 +382,8 @@ class Admission:
         return best
 
     def last_resort_ns(self, ticket: Ticket) -> int:
-        """Return from when on all that is idle may go for a ticket."""
-        return ticket.submitted_ns + self._patience_ns
+        """Return from when on all that is idle may go for a ticket: its line has waited long."""
+        return self._line_began_ns(ticket) + self._patience_ns
 
     def doubts(self) -> bool:
         """Say whether what is counted as others' use may be copies' anywhere."""
