@@ -103,8 +103,11 @@ def test_two_clients_wait_for_each_other_s_leases(
 ) -> None:
     with modelmgr.connect(server.path) as other:
         lease = client.lease("echo")
-        with pytest.raises(AcquireTimeoutError, match="Timeout waiting to acquire model"):
+        with pytest.raises(AcquireTimeoutError, match="Timeout waiting to acquire model") as told:
             other.lease("echo", timeout=0)
+        assert told.value.tag == "echo"
+        assert told.value.reasons
+        assert all(reason in str(told.value) for reason in told.value.reasons)
         waiting = Party(lambda: other.lease("echo", timeout=None))
         wait_until(lambda: len(client.snapshot().queue) == 1, "the other waits")
         lease.release()

@@ -58,6 +58,7 @@ _LOG = logging.getLogger("modelmgr")
 Loader = Callable[[], Any]
 # A request that does not wait still gets this much of a reading.
 _LEAST_PATIENCE_S = 0.1
+_BETWEEN_LOOKS_S = 0.5
 
 
 class _Waiter:
@@ -881,7 +882,8 @@ class Driver:
                 left_s = None if ends_s is None else ends_s - time.monotonic()
                 if left_s is not None and left_s <= 0:
                     return False
-                bell.wait(left_s)
+                # What a finaliser left here is nobody's ring.
+                bell.wait(_BETWEEN_LOOKS_S if left_s is None else min(left_s, _BETWEEN_LOOKS_S))
         finally:
             with gate.settled, gate.lock:
                 if bell in gate.listeners:

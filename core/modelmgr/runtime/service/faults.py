@@ -42,6 +42,7 @@ _KINDS: dict[str, type[ModelmgrError]] = {
 }
 _WORKER = ("pid", "details")
 _ATTRIBUTES: dict[type[ModelmgrError], tuple[str, ...]] = {
+    errors.AcquireTimeoutError: ("tag", "reasons"),
     errors.DoesNotFitError: ("tag", "needed_bytes", "limit_bytes"),
     errors.ShutdownTimeoutError: ("holders", "unloading"),
     errors.OutOfMemoryError: (*_WORKER, "budget_bytes"),
@@ -59,6 +60,7 @@ class Fault(
     tag: str | None = None
     needed_bytes: int | None = None
     limit_bytes: int | None = None
+    reasons: tuple[str, ...] = ()
     holders: tuple[str, ...] = ()
     unloading: tuple[str, ...] = ()
     pid: int | None = None
