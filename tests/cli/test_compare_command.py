@@ -264,6 +264,27 @@ def test_a_new_file_that_is_not_there_is_bad_input(modelmgr: Program, baseline: 
     assert "did you mean 'baseline.json'?" in refused.stderr
 
 
+@pytest.mark.parametrize("export", [(), ("--export", "csv")], ids=["plain", "export"])
+@pytest.mark.parametrize("path", ["", ".", "/"])
+def test_a_path_without_a_name_is_bad_input_on_either_side(
+    modelmgr: Program, baseline: Path, path: str, export: tuple[str, ...]
+) -> None:
+    """An unset variable of a shell script was told to be a bug of modelmgr."""
+    for sides in ((path, baseline.name), (baseline.name, path)):
+        refused = modelmgr("compare", *sides, *export)
+        _said(refused, 2)
+        assert refused.stderr.startswith(f"error: {path or '.'}: is a folder, not a cost database")
+
+
+def test_a_limit_is_read_though_there_is_no_baseline_yet(
+    modelmgr: Program, database: CostDatabase
+) -> None:
+    _save(modelmgr, database)
+    refused = modelmgr("compare", "baseline.json", "new.json", "--fail-on", "peak_byte:5%")
+    _said(refused, 2)
+    assert "did you mean 'peak_bytes'?" in refused.stderr
+
+
 def test_exports_lie_beside_the_new_file_or_where_they_are_wanted(
     modelmgr: Program, baseline: Path, database: CostDatabase
 ) -> None:
@@ -360,6 +381,25 @@ def test_a_page_begins_with_what_it_says(modelmgr: Program) -> None:
     (modelmgr.folder / "old.json").write_bytes(encode_result(make_result()))
     said = _said(modelmgr("compare", "old.json", "old.json"), 0)
     assert said.startswith("Decisions: the same.\n")
+
+
+def test_the_first_baseline_takes_the_log_along(modelmgr: Program) -> None:
+    """Without it, a later gate on decisions could not say what led to the first other one."""
+    (modelmgr.folder / "new.jsonl").write_bytes(_decision(0, 1))
+    (modelmgr.folder / "new.json").write_bytes(encode_result(make_result(log=_decision(0, 1))))
+    _said(modelmgr("compare", "old.json", "new.json", "--update-baseline"), 0)
+    for suffix in ("json", "jsonl"):
+        old, new = (modelmgr.folder / f"{name}.{suffix}" for name in ("old", "new"))
+        assert old.read_bytes() == new.read_bytes()
+
+
+def test_a_baseline_without_a_log_is_renewed_without_one(modelmgr: Program) -> None:
+    (modelmgr.folder / "new.jsonl").write_bytes(_decision(0, 1))
+    for name in ("old", "new"):
+        content = encode_result(make_result(log=_decision(0, 1)))
+        (modelmgr.folder / f"{name}.json").write_bytes(content)
+    _said(modelmgr("compare", "old.json", "new.json", "--update-baseline"), 0)
+    assert not (modelmgr.folder / "old.jsonl").exists()
 
 
 def test_a_baseline_that_has_a_log_gets_the_new_one_with_the_new_result(modelmgr: Program) -> None:

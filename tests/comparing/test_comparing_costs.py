@@ -432,6 +432,36 @@ def test_a_threshold_of_a_model_or_shape_that_nobody_has_is_said_to_gate_nothing
     assert compare_costs(old, old).unused == ()
 
 
+def test_a_threshold_of_a_figure_that_is_null_on_both_sides_is_said_to_gate_nothing() -> None:
+    """A 95th percentile of five loads is null: a limit on it passed for ever, in silence."""
+    old, new = database(bert=cost(0)), database(bert=cost(1))
+    assert old.models["bert"].load_ns is not None
+    assert old.models["bert"].load_ns.p95 is None
+    nothing = "load_ns.p95:10%"
+    alone = compare_costs(old, new, gate(nothing))
+    assert (alone.ending, alone.unused) == ("nothing-in-common", (nothing,))
+    beside = compare_costs(old, new, gate(nothing, "peak_bytes:5%"))
+    assert (beside.ending, beside.unused) == ("fine", (nothing,))
+
+
+@pytest.mark.parametrize("keep_same", [True, False])
+def test_only_figures_that_there_are_can_be_the_same(*, keep_same: bool) -> None:
+    """Statistics that are null on both sides were counted too, unless all figures were listed."""
+    same = database(bert=cost(0))
+    plain = compare_costs(same, same, gate("load_ns"), keep_same=keep_same)
+    with_nulls = compare_costs(same, same, gate("load_ns", "load_ns.p95"), keep_same=keep_same)
+    assert with_nulls.counts == plain.counts
+
+
+def test_a_percentile_that_became_null_is_said_though_the_times_are_the_same() -> None:
+    was = lasting(10 * MS)
+    old = msgspec.structs.replace(cost(0), load_ns=msgspec.structs.replace(was, p95=was.max))
+    new = msgspec.structs.replace(cost(0), load_ns=was)
+    found = compare_costs(database(a=old), database(a=new), gate("load_ns.p95:50%", "load_ns:50%"))
+    assert [(each.figure, each.new) for each in found.known_once] == [("load_ns.p95", None)]
+    assert found.unused == ()
+
+
 def test_what_fails_comes_first_then_what_moved_most() -> None:
     old = database(a=_exactly(1000), b=_exactly(1000), c=_exactly(1000))
     new = database(a=_exactly(1100), b=_exactly(1300), c=_exactly(500))

@@ -196,6 +196,17 @@ def test_a_threshold_of_a_model_that_nobody_has_is_said_to_gate_nothing() -> Non
     assert any("bret:models.wait_ns.p95:3% gates nothing" in each.text for each in remarks(found))
 
 
+def test_a_threshold_of_a_model_that_is_never_served_is_said_to_gate_nothing() -> None:
+    never = msgspec.structs.replace(result().models["a"], wait_ns=None)
+    same = result(models={**result().models, "image": never})
+    nothing = "image:models.wait_ns.p95:10%"
+    alone = compare_results(same, same, gate("image:wait_ns.p95:10%"))
+    assert (alone.ending, alone.unused) == ("nothing-in-common", (nothing,))
+    beside = compare_results(same, same, gate("image:wait_ns.p95:10%", "decisions"))
+    assert (beside.ending, beside.unused) == ("fine", (nothing,))
+    assert compare_results(same, same).unused == ()
+
+
 def test_a_real_run_of_another_machine_is_not_comparable_but_its_failures_are_facts() -> None:
     other = result("run", machine=machine("Xeon"), oom_events=2, loads=99)
     found = compare_results(result("run"), other)

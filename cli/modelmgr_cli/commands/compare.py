@@ -43,6 +43,7 @@ or nothing in common. With --update-baseline 0, once the new file is the baselin
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -56,8 +57,10 @@ from modelmgr.comparing.comparison import Comparison
 from modelmgr.comparing.reading import (
     MAX_FILE_BYTES,
     Side,
+    check_named,
     check_one_kind,
     decode_side,
+    is_there,
     log_beside,
     opened_log,
     read_content,
@@ -144,12 +147,22 @@ def compare(
     """Read both, compare, show, write."""
     terminal = terminal_of(context)
     gc.disable()  # a million records that live to the end: looking for garbage takes a third
+    for path in (baseline, new):
+        check_named(path)
     exports = _read_exports(export, new, _files_read(baseline, new, thresholds))
     # Once: a pipe has nothing more to give to the baseline, and a file may be another one by then.
     content = read_content(new)
     new_side = decode_side(content, str(new))
-    if not baseline.exists():
-        return _without_baseline(baseline, new, content, terminal, update=update_baseline)
+    limits = _thresholds(fail_on or (), thresholds, new_side)
+    if not is_there(baseline):
+        if not update_baseline:
+            hint = "--update-baseline makes NEW the baseline"
+            missing = InputError("there is no baseline", path=str(baseline), hint=hint)
+            terminal.complain(str(missing))
+            return Outcome.NOTHING_MEASURED
+        options.check_output(baseline, "--update-baseline")
+        _replace(baseline, new, new_side, content, terminal)
+        return Outcome.FINE
     if update_baseline:
         options.check_output(baseline, "--update-baseline")
     else:
@@ -158,17 +171,14 @@ def compare(
         baseline,
         new,
         new_side,
-        fail_on=fail_on or (),
-        thresholds=thresholds,
+        limits,
         allow_mismatch=allow_mismatch,
         keep_same=every or json or bool(exports),
     )
     _show(found, terminal, json=json, every=every)
     _export(found, exports, terminal)
     if update_baseline:
-        if found.compared == "result":
-            _replace_log(baseline, new, terminal)
-        _replace(baseline, new, content, terminal)
+        _replace(baseline, new, new_side, content, terminal)
         return Outcome.FINE
     return _OUTCOMES[found.ending]
 
@@ -177,9 +187,8 @@ def _compared(
     baseline: Path,
     new: Path,
     new_side: Side,
+    limits: Thresholds | None,
     *,
-    fail_on: Sequence[str],
-    thresholds: Path | None,
     allow_mismatch: bool,
     keep_same: bool,
 ) -> Comparison:
@@ -190,7 +199,7 @@ def _compared(
         return compare_costs(
             old_side,
             new_side,
-            _thresholds(fail_on, thresholds, "costs"),
+            limits,
             names=names,
             allow_mismatch=allow_mismatch,
             keep_same=keep_same,
@@ -207,7 +216,7 @@ def _compared(
         return compare_results(
             old_side,
             new_side,
-            _thresholds(fail_on, thresholds, "result"),
+            limits,
             names=names,
             allow_mismatch=allow_mismatch,
             keep_same=keep_same,
@@ -215,10 +224,11 @@ def _compared(
         )
 
 
-def _thresholds(texts: Sequence[str], file: Path | None, compared: Compared) -> Thresholds | None:
-    """Return what fails; None where the defaults hold."""
+def _thresholds(texts: Sequence[str], file: Path | None, side: Side) -> Thresholds | None:
+    """Return what fails a file of this one's kind; None where the defaults hold."""
     if not texts and file is None:
         return None
+    compared: Compared = "costs" if isinstance(side, CostDatabase) else "result"
     try:
         asked = tuple(parse_threshold(text, compared) for text in texts)
     except UsageError as error:
@@ -247,7 +257,8 @@ def _files_read(baseline: Path, new: Path, thresholds: Path | None) -> dict[str,
     if thresholds is not None:
         read["the file of thresholds"] = thresholds
     for name, path in (("baseline", log_beside(baseline)), ("new file", log_beside(new))):
-        if path.exists():
+        # What nobody may look into, nobody can write into.
+        if os.path.exists(path):  # noqa: PTH110 - Path.exists raises there
             read[f"the decision log of the {name}"] = path
     return read
 
@@ -290,31 +301,23 @@ def _export(
         terminal.tell(f"{form} written to {path}")
 
 
-def _without_baseline(
-    baseline: Path, new: Path, content: bytes, terminal: Terminal, *, update: bool
-) -> Outcome:
-    if update:
-        options.check_output(baseline, "--update-baseline")
-        _replace(baseline, new, content, terminal)
-        return Outcome.FINE
-    hint = "--update-baseline makes NEW the baseline"
-    terminal.complain(str(InputError("there is no baseline", path=str(baseline), hint=hint)))
-    return Outcome.NOTHING_MEASURED
+def _replace(baseline: Path, new: Path, new_side: Side, content: bytes, terminal: Terminal) -> None:
+    """Make the new file the baseline, with its decision log, and say so."""
+    if isinstance(new_side, Result):
+        _replace_log(baseline, new, terminal)
+    write_atomically(baseline, content)
+    terminal.tell(f"the baseline {baseline} is now what {new} is")
 
 
 def _replace_log(baseline: Path, new: Path, terminal: Terminal) -> None:
-    """Give a baseline that has a decision log beside it the new result's.
+    """Give a baseline that has a decision log beside it, or is the first one, the new result's.
 
     Before the baseline itself is replaced: a log of another result is never taken for its own.
     """
     old_log, new_log = log_beside(baseline), log_beside(new)
-    if not old_log.exists() or not new_log.exists() or old_log.samefile(new_log):
+    has_none = is_there(baseline) and not old_log.exists()
+    if has_none or not new_log.exists() or (old_log.exists() and old_log.samefile(new_log)):
         return
     content = read_input(new_log, limit_bytes=MAX_FILE_BYTES, what="decision log")
     write_atomically(old_log, content)
     terminal.tell(f"{old_log} is now what {new_log} is")
-
-
-def _replace(baseline: Path, new: Path, content: bytes, terminal: Terminal) -> None:
-    write_atomically(baseline, content)
-    terminal.tell(f"the baseline {baseline} is now what {new} is")

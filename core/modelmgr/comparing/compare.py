@@ -24,7 +24,7 @@ from modelmgr.comparing.comparison import (
     NotedModel,
     Verdict,
 )
-from modelmgr.comparing.cost_pairs import CostPairs
+from modelmgr.comparing.cost_pairs import CostPairs, has_value
 from modelmgr.comparing.decisions import compare_logs, compare_traces
 from modelmgr.comparing.judging import common_shift, judge
 from modelmgr.comparing.mismatches import machine_mismatches, result_mismatches
@@ -33,7 +33,6 @@ from modelmgr.comparing.result_pairs import pair_results
 from modelmgr.comparing.thresholds import Threshold, Thresholds, default_thresholds
 from modelmgr.errors import UsageError
 from modelmgr.records.costs import CostDatabase, Eviction, Ledger, ModelCost
-from modelmgr.records.figures import shape_name
 from modelmgr.records.result import Result
 from modelmgr.units import format_bytes
 
@@ -157,7 +156,10 @@ def compare_results(
             unused=tuple(
                 str(each)
                 for each in wanted.given
-                if each.model is not None and each.model not in {*old.models, *new.models}
+                if each.strict
+                and not found.has_value(each)
+                # Of a model that only one side has, that is what is said.
+                and (each.model in old.models) == (each.model in new.models)
             ),
             mismatches=mismatches,
             mismatch_allowed=allow_mismatch,
@@ -209,17 +211,13 @@ def _checked(thresholds: Thresholds | None, compared: str) -> Thresholds | None:
 
 
 def _is_used(threshold: Threshold, old: CostDatabase, new: CostDatabase) -> bool:
-    """Return whether either database has the model and the shape that a threshold names."""
-    model, shape = threshold.model, threshold.shape
-    found = [
-        cost
+    """Return whether either database has a value of what a threshold that was given is about."""
+    model = threshold.model
+    return not threshold.strict or any(
+        cost is not None and _is_measured(cost) and has_value(cost, threshold)
         for side in (old, new)
         for cost in (side.models.values() if model is None else [side.models.get(model)])
-        if cost is not None
-    ]
-    if shape is None:
-        return bool(found) or model is None
-    return any(shape_name(each.dims) == shape for cost in found for each in cost.shapes)
+    )
 
 
 def _is_measured(cost: ModelCost) -> bool:

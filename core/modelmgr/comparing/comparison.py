@@ -138,7 +138,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         new: what the later one is called.
         ending: what the gate says; ``nothing-in-common`` where no gated figure could be compared.
         thresholds: what fails, as ``--fail-on`` takes it.
-        unused: those of them whose model or shape neither file has, which therefore gate nothing.
+        unused: those of them that neither file has a value for (no such model or shape, or null),
+            which therefore gate nothing.
         mismatches: other machines, devices, versions, scenarios; those that touch most first.
         mismatch_allowed: they were compared all the same.
         vanished: models that only the baseline has; they fail the gate.

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from modelmgr.comparing.catalogue import CATALOGUE, MEASURED_STATISTICS, Known
 from modelmgr.comparing.comparison import KnownOnce
 from modelmgr.comparing.pairs import Pair
-from modelmgr.comparing.thresholds import Rule, RuleBook
+from modelmgr.comparing.thresholds import Rule, RuleBook, Threshold
 from modelmgr.records.costs import ModelCost, ShapeCost
 from modelmgr.records.figures import shape_name
 from modelmgr.records.measured import MeasuredBytes, MeasuredDuration
@@ -55,12 +55,14 @@ class _Lines(NamedTuple):
     Attributes:
         lines: one for each statistic.
         gated: how many of them are.
+        has_p95: one of them may be null where the others are known.
         limits: the share and the amount of each limit in floats, a little less: what is close to it
             is judged exactly.
     """
 
     lines: tuple[_Line, ...]
     gated: int
+    has_p95: bool
     limits: tuple[tuple[float, float], ...]
 
 
@@ -128,7 +130,7 @@ class CostPairs:
     ) -> None:
         """Pair up one figure, of a shape where there are ``dims``; what is settled only counts."""
         settled = _is_settled(old, new, wanted.limits)
-        if settled and not self.keep_same:
+        if settled and not self.keep_same and not (wanted.has_p95 and _lacks_p95(old, new)):
             if old is not None:
                 self.same += len(wanted.lines)
                 self.gated_same += wanted.gated
@@ -212,6 +214,25 @@ def _is_settled(old: Measured, new: Measured, limits: Iterable[tuple[float, floa
     return True
 
 
+def _lacks_p95(*sides: Measured) -> bool:
+    """Return whether a side is a duration of too few samples for its 95th percentile."""
+    return any(isinstance(each, MeasuredDuration) and each.p95 is None for each in sides)
+
+
+def has_value(cost: ModelCost, threshold: Threshold) -> bool:
+    """Return whether a model has a value of the figure that a threshold is about."""
+    name, _, statistic = threshold.figure.partition("_ns.")
+    name = f"{name}_ns" if statistic else name
+    if not name.startswith("shapes."):
+        return _value(_reader(name)(cost), statistic or "median") is not None
+    attribute = name.removeprefix("shapes.")
+    return any(
+        _value(getattr(each, attribute), statistic or "median") is not None
+        for each in cost.shapes
+        if threshold.shape is None or shape_name(each.dims) == threshold.shape
+    )
+
+
 def _plan(rules: RuleBook) -> _Plan:
     return _Plan(
         rules,
@@ -238,6 +259,7 @@ def _lines(name: str, rules: RuleBook, shape: str | None = None) -> _Lines:
     return _Lines(
         found,
         sum(line.rule.gates for line in found),
+        any(line.statistic == "p95" for line in found),
         tuple(
             (float(line.rule.limit.share) * 0.999, float(line.rule.limit.amount) * 0.999)
             for line in found

@@ -108,6 +108,24 @@ def opened_log(result: Result, path: Path) -> Generator[BinaryIO | None]:
     yield None
 
 
+def check_named(path: Path) -> None:
+    """Refuse the empty path, ``.`` and ``/``: nothing can lie beside them.
+
+    Raises:
+        InputError: it is one of them.
+    """
+    if not path.name:
+        raise InputError(f"is a folder, not a {_WHAT}", path=str(path), hint="name a file in it")
+
+
+def is_there(path: Path) -> bool:
+    """Return whether a path leads to anything; of what nobody may look into, reading it tells."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
+
+
 def log_beside(path: Path) -> Path:
     """Return where a result's decision log is looked for first."""
     return path.with_suffix(".jsonl")

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from modelmgr.comparing.catalogue import CATALOGUE, FACTS, RUN_STATISTICS
+from modelmgr.comparing.catalogue import CATALOGUE, DECISIONS, FACTS, RUN_STATISTICS
 from modelmgr.comparing.comparison import KnownOnce
 from modelmgr.comparing.pairs import Number, Pair
-from modelmgr.comparing.thresholds import Rule, Thresholds
+from modelmgr.comparing.thresholds import Rule, Threshold, Thresholds
 from modelmgr.records.result import DurationFigures, Result
 
 
@@ -34,10 +34,23 @@ _Owner = tuple[str | None, str | None]
 
 @dataclass(slots=True)
 class ResultPairs:
-    """What pairing up found: figures that have to be judged, and those that only one side knows."""
+    """What pairing up found.
+
+    Attributes:
+        pairs: figures that have to be judged.
+        known_once: figures that only one side knows.
+        known: both together, each by its model (None of the run and its devices) and name.
+    """
 
     pairs: list[Pair] = field(default_factory=list[Pair])
     known_once: list[KnownOnce] = field(default_factory=list[KnownOnce])
+    known: set[tuple[str | None, str]] = field(default_factory=set[tuple[str | None, str]])
+
+    def has_value(self, threshold: Threshold) -> bool:
+        """Return whether either side has a value of what a threshold is about."""
+        if threshold.model is not None:
+            return (threshold.model, threshold.figure) in self.known
+        return threshold.figure in {DECISIONS, *(name for _, name in self.known)}
 
 
 def pair_results(old: Result, new: Result, thresholds: Thresholds) -> ResultPairs:
@@ -75,19 +88,21 @@ def _add(
     before = _Reading(None) if old is None else old.reading
     after = _Reading(None) if new is None else new.reading
     figure = entry.name.removeprefix("models.").removeprefix("devices.")
+    if before.value is None and after.value is None:
+        return
+    found.known.add((model, entry.name))
     if before.value is None or after.value is None:
-        if before.value is not None or after.value is not None:
-            found.known_once.append(
-                KnownOnce(
-                    model=model,
-                    device=device,
-                    figure=figure,
-                    unit=known.unit,
-                    gated=rule.gates,
-                    old=before.value,
-                    new=after.value,
-                )
+        found.known_once.append(
+            KnownOnce(
+                model=model,
+                device=device,
+                figure=figure,
+                unit=known.unit,
+                gated=rule.gates,
+                old=before.value,
+                new=after.value,
             )
+        )
         return
     found.pairs.append(
         Pair(

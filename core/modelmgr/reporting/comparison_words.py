@@ -81,9 +81,8 @@ def remarks(found: Comparison) -> Iterator[Remark]:
     """Yield what has to be known before the figures: first what explains the rest."""
     for mismatch in found.mismatches:
         yield Remark("plain" if mismatch.touches == "none" else "odd", _mismatch(found, mismatch))
-    yield from _first(
-        "odd", [f"{each} gates nothing: no such model or shape in either" for each in found.unused]
-    )
+    nothing = "gates nothing: no such model or shape in either, or null in both"
+    yield from _first("odd", [f"{each} {nothing}" for each in found.unused])
     yield from _first(
         "bad", [f"{tag} vanished: only {found.baseline} has it" for tag in found.vanished]
     )
