@@ -516,3 +516,12 @@ def test_making_an_estimator_imports_neither_numpy_nor_scipy() -> None:
         "print(sorted({'numpy', 'scipy'} & set(sys.modules)))"
     )
     assert run_python("-c", code) == "[]\n"
+
+
+def test_the_estimate_rises_with_what_a_copy_had_when_it_ran_out_of_memory() -> None:
+    estimator = ResourceEstimator()
+    estimator.set_initial_estimate("m", 10.0)
+    estimator.record_out_of_memory("m", 900 * MIB)
+    assert estimator.get_estimate("m") == 900.0
+    estimator.record_isolation("m", 500 * MIB, 700 * MIB)
+    assert estimator.get_estimate("m") == pytest.approx(700.0)

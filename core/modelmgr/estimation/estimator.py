@@ -121,10 +121,15 @@ class ResourceEstimator:
         return published is None or not published.known
 
     def get_estimate(self, tag: str, default_mb: float = 4000.0) -> float:
-        """Return the peak of one copy in MB, ``default_mb`` for an unknown model."""
+        """Return the peak of one copy in MB, ``default_mb`` for an unknown model.
+
+        It is not below what a copy had when it ran out of memory.
+        """
         self._refresh()
         published = self._view(tag)
-        return default_mb if published is None or not published.known else published.peak / MIB
+        if published is None or not published.known:
+            return default_mb
+        return max(published.peak, self._floors.get(tag, 0.0)) / MIB
 
     def set_initial_estimate(self, tag: str, cost_mb: float) -> None:
         """Preload what one copy of ``tag`` costs, in MB; it replaces the published estimate.
