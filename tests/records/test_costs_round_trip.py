@@ -255,6 +255,44 @@ def test_what_is_no_json_database_is_refused_in_one_sentence(content: bytes, pro
     assert len(str(caught.value)) < 500
 
 
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "9" * 5_000], ids=["large", "low", "long"])
+@pytest.mark.parametrize("key", ["total_bytes", "throughput_per_s", "weights", "schema_version"])
+def test_a_number_that_none_can_hold_is_named_with_its_place(
+    two_models: dict[str, Any], key: str, number: str
+) -> None:
+    """It was told to be a bug of modelmgr."""
+    two_models["machine"]["device"]["total_bytes"] = 1
+    two_models["models"]["bert"]["estimate"] = {"weights": 1, "text": "1e400"}
+    two_models["models"]["bert"]["shapes"][0]["throughput_per_s"] = 1
+    lines = json.dumps(two_models, indent=2).splitlines()
+    place = next(place for place, line in enumerate(lines) if f'"{key}": 1' in line)
+    column = lines[place].index("1") + 1
+    lines[place] = lines[place].replace("1", number, 1)
+    with pytest.raises(InputError, match=r"is out of range|must be a whole number") as caught:
+        decode_costs("\n".join(lines).encode(), path="costs.json")
+    assert (caught.value.line, caught.value.column) == (place + 1, column)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("value", ["value", "min", "median", "max"])
+def test_a_value_that_its_samples_do_not_reach_is_refused(
+    two_models: dict[str, Any], value: str
+) -> None:
+    """It was compared by its samples alone: doubled, it was the same."""
+    sampled = {"value": 50, "evidence": "exact", "samples": [40, 50, 60]}
+    lasting = {"median": 50, "p95": None, "min": 40, "max": 60, "samples": [40, 50, 60]}
+    bert = two_models["models"]["bert"]
+    bert |= {"resident_bytes": sampled, "load_ns": lasting}
+    well = decode_costs(json.dumps(two_models).encode()).models["bert"]
+    assert well.error is None
+    low_max = {"min": 40, "median": 41, "max": 61}
+    lasting |= {"min": {"min": 39}, "median": low_max, "max": low_max}.get(value, {})
+    sampled |= {"value": 61} if value == "value" else {}
+    broken = decode_costs(json.dumps(two_models).encode()).models["bert"]
+    assert broken.error is not None
+    assert "and its samples run from 40 to 60" in broken.error.message
+
+
 def test_a_syntax_error_is_named_with_line_and_column() -> None:
     with pytest.raises(InputError) as caught:
         decode_costs('{\n  "kind": "é",\n  oops: 1\n}'.encode(), path="costs.json")

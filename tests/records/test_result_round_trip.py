@@ -29,6 +29,15 @@ def test_a_result_is_read_as_it_was_written(result: Result, tmp_path: Path) -> N
     assert encode_result(Result.load(path)) == path.read_bytes()
 
 
+@pytest.mark.parametrize("number", [b"1e400", b"9" * 5_000], ids=["large", "long"])
+def test_a_number_that_none_can_hold_is_named_with_its_place(result: Result, number: bytes) -> None:
+    before, key, after = encode_result(result).partition(b'"loads": ')
+    with pytest.raises(InputError, match="is out of range") as caught:
+        decode_result(before + key + number + b", " + after.partition(b",")[2], path="r.json")
+    place = before.count(b"\n") + 1
+    assert (caught.value.line, caught.value.column) == (place, len('  "loads": ') + 1)
+
+
 def test_a_result_keeps_to_its_schema(result: Result) -> None:
     schema = json_schema("result")
     plain = msgspec.json.decode(encode_result(result))

@@ -39,11 +39,12 @@ def intervals(draw: st.DrawFn) -> tuple[int, int]:
 
 @st.composite
 def measured_bytes(draw: st.DrawFn) -> MeasuredBytes:
+    samples = tuple(draw(st.lists(COUNTS, max_size=3)))
     return MeasuredBytes(
-        value=draw(COUNTS),
+        value=draw(st.integers(min(samples), max(samples)) if samples else COUNTS),
         evidence=draw(st.sampled_from(["exact", "sampled", "estimated"])),
         interval_95=draw(st.none() | intervals()),
-        samples=tuple(draw(st.lists(COUNTS, max_size=3))),
+        samples=samples,
     )
 
 
@@ -55,7 +56,7 @@ def measured_durations(draw: st.DrawFn) -> MeasuredDuration:
         p95=draw(st.none() | COUNTS),
         min=low,
         max=high,
-        samples=tuple(draw(st.lists(COUNTS, max_size=3))),
+        samples=draw(st.permutations([low, middle, high]).map(tuple) | st.just(())),
     )
 
 

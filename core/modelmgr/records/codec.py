@@ -190,8 +190,8 @@ def _current_file(content: bytes) -> _CostFile | None:
 def _migrated(source: JsonSource, migrations: Mapping[int, Migration]) -> JsonSource:
     """Return the content as this version has it; InputError where it is none that can be read."""
     head = source.decode(_Head)
-    _check_kind(source, _short(head.kind))
-    version = _check_version(source, _short(head.schema_version), migrations)
+    _check_kind(source, _short(source, head.kind))
+    version = _check_version(source, _short(source, head.schema_version), migrations)
     if version == CostDatabase.SCHEMA_VERSION:
         return source
     plain = source.decode(dict[str, Any])
@@ -200,9 +200,9 @@ def _migrated(source: JsonSource, migrations: Mapping[int, Migration]) -> JsonSo
     return source.replaced(msgspec.json.encode(plain))
 
 
-def _short(raw: msgspec.Raw) -> object:
+def _short(source: JsonSource, raw: msgspec.Raw) -> object:
     """Return a value that should be small; a huge one is wrong whatever it is."""
-    return msgspec.json.decode(raw, type=object) if len(raw) < 200 else [...]
+    return source.plain(raw) if len(raw) < 200 else [...]
 
 
 def _check_kind(source: JsonSource, kind: object) -> None:
@@ -260,7 +260,7 @@ def _members(source: JsonSource, models: msgspec.Raw) -> dict[str, msgspec.Raw]:
     try:
         return msgspec.json.decode(models, type=dict[str, msgspec.Raw])
     except msgspec.ValidationError:
-        plain = msgspec.json.decode(models, type=object)
+        plain = source.plain(models)
         convert(plain, dict[str, Any], source.error, base=("models",))
         raise
 
@@ -280,6 +280,8 @@ def _read_models(
 def _read_model(
     source: JsonSource, tag: str, raw: msgspec.Raw, lines: list[int] | None
 ) -> ModelCost:
+    # As what is no JSON, a number that none can hold is the file's mistake and not the model's.
+    plain = source.plain(raw) if len(raw) <= MAX_MODEL_BYTES else None
     try:
         if lines is not None:
             places = ", ".join(map(str, lines))
@@ -293,7 +295,6 @@ def _read_model(
                 ("models", tag),
                 f"the model {tag!r} is larger than {format_bytes(MAX_MODEL_BYTES)}",
             )
-        plain = msgspec.json.decode(raw, type=object)
         return decode_model(plain, source.error, base=("models", tag))
     except InputError as error:
         return ModelCost(error=CostError(kind=InputError.__name__, message=str(error)))

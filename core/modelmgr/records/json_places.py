@@ -18,7 +18,9 @@ from modelmgr.records.type_paths import KeyPath
 _SPACE = re.compile(r"[ \t\r\n]*")
 _KEY = re.compile(rb'\s*[{,]\s*"(?:[^"\\]|\\.)*"\s*:\s*')
 _END = re.compile(rb"\s*\{?\s*\}\s*$")
-_DECODER = json.JSONDecoder()
+# Of what is skipped no number is made: one of 5,000 digits cannot be.
+_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
+_TEXT_OR_NUMBER = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*')
 
 
 def find_value(text: str, at: KeyPath, *, on_key: bool = False) -> tuple[int, int]:
@@ -42,6 +44,18 @@ def find_value(text: str, at: KeyPath, *, on_key: bool = False) -> tuple[int, in
 def line_and_column(text: str, position: int) -> tuple[int, int]:
     """Return the 1-based line and column of a position in a text."""
     return text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position)
+
+
+def find_number_out_of_range(text: str) -> tuple[int, str] | None:
+    """Return the position and the text of the first number that nothing here can hold."""
+    for found in _TEXT_OR_NUMBER.finditer(text):
+        if found[0].startswith('"'):
+            continue
+        try:
+            msgspec.json.decode(found[0])
+        except msgspec.ValidationError:
+            return found.start(), found[0]
+    return None
 
 
 def repeated_keys(text: str, at: KeyPath) -> dict[str, list[int]]:

@@ -12,9 +12,14 @@ from typing import Any, TypeVar
 import msgspec
 
 from modelmgr.errors import InputError
-from modelmgr.records.json_places import find_value, line_and_column, repeated_keys
+from modelmgr.records.json_places import (
+    find_number_out_of_range,
+    find_value,
+    line_and_column,
+    repeated_keys,
+)
 from modelmgr.records.type_paths import KeyPath
-from modelmgr.records.validation import convert
+from modelmgr.records.validation import convert, shorten
 from modelmgr.units import MIB
 
 T = TypeVar("T")
@@ -99,6 +104,17 @@ class JsonSource:
                 convert(self._parse(object), outline or wanted, self.error)
             raise self.error((), str(error)) from error
 
+    def plain(self, part: msgspec.Raw) -> object:
+        """Return a part of the content, which was parsed already, as plain values.
+
+        Raises:
+            InputError: a number in it is out of range.
+        """
+        try:
+            return msgspec.json.decode(part, type=object)
+        except msgspec.ValidationError as error:
+            raise self._out_of_range(str(error)) from error
+
     def repeated_keys(self, at: KeyPath) -> dict[str, list[int]]:
         """Return the lines of every key that a mapping has more than once."""
         return repeated_keys(self._text, at) if self._has_places else {}
@@ -106,7 +122,9 @@ class JsonSource:
     def _parse(self, wanted: type[T]) -> T:
         try:
             return msgspec.json.decode(self._content, type=wanted)
-        except msgspec.ValidationError:
+        except msgspec.ValidationError as error:
+            if "out of range" in str(error):
+                raise self._out_of_range(str(error)) from error
             raise
         except msgspec.DecodeError as error:
             raise self._malformed(str(error)) from error
@@ -116,6 +134,23 @@ class JsonSource:
                 path=self._path,
                 hint=f"check that this is the {self._what} that was meant",
             ) from None
+
+    def _out_of_range(self, message: str) -> InputError:
+        """Return the error about a number such as 1e400, which no type can hold."""
+        line: int | None = None
+        column: int | None = None
+        number = find_number_out_of_range(self._text)
+        if number is None:
+            return InputError(message, path=self._path)
+        if self._has_places:
+            line, column = line_and_column(self._text, number[0])
+        return InputError(
+            f"the number {shorten(number[1])} is out of range",
+            path=self._path,
+            line=line,
+            column=column,
+            hint="take an older copy, or measure again",
+        )
 
     def _malformed(self, message: str) -> InputError:
         place = _BYTE.search(message)

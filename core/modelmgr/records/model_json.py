@@ -6,6 +6,7 @@ a mapping of their own. This module owns that difference and the rules that type
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -126,6 +127,7 @@ def _check(cost: ModelCost, error: ErrorMaker, base: KeyPath) -> None:
         if isinstance(measured, MeasuredBytes):
             if min(measured.value, *measured.samples, 0) < 0:
                 raise error(at, f"{place_name(at)} is negative: no memory is")
+            _check_samples(measured.samples, {"value": measured.value}, error, at)
             interval = measured.interval_95
             if interval is not None and interval[0] > interval[1]:
                 raise error(
@@ -137,6 +139,23 @@ def _check(cost: ModelCost, error: ErrorMaker, base: KeyPath) -> None:
                 at,
                 f"{place_name(at)}: min, median and max must rise from 0, not "
                 f"{measured.min}, {measured.median}, {measured.max}",
+            )
+        else:
+            ends = {"min": measured.min, "median": measured.median, "max": measured.max}
+            _check_samples(measured.samples, ends, error, at)
+
+
+def _check_samples(
+    samples: Sequence[int], values: Mapping[str, int], error: ErrorMaker, at: KeyPath
+) -> None:
+    """Refuse a value that its own samples do not reach: one of the two was written by hand."""
+    for name, value in values.items():
+        if samples and not min(samples) <= value <= max(samples):
+            raise error(
+                (*at, name),
+                f"{place_name((*at, name))} is {value}, and its samples run from {min(samples)} to "
+                f"{max(samples)}",
+                hint="measure it again with 'modelmgr profile'",
             )
 
 

@@ -140,7 +140,9 @@ def _are_bytes(figures: Iterable[MeasuredBytes | None]) -> bool:
         if each is None:
             continue
         interval, samples = each.interval_95, each.samples
-        if each.value < 0 or (samples and min(samples) < 0):
+        if each.value < 0:
+            return False
+        if samples and not 0 <= min(samples) <= each.value <= max(samples):
             return False
         if interval is not None and interval[0] > interval[1]:
             return False
@@ -149,7 +151,13 @@ def _are_bytes(figures: Iterable[MeasuredBytes | None]) -> bool:
 
 def _rise(figures: Iterable[MeasuredDuration | None]) -> bool:
     for each in figures:
-        if each is not None and not 0 <= each.min <= each.median <= each.max:
+        if each is None:
+            continue
+        if not 0 <= each.min <= each.median <= each.max:
+            return False
+        # The ends are samples, and all between them lies in the samples' range: nearly always.
+        samples = each.samples
+        if samples and not (each.min in samples and each.max in samples):
             return False
     return True
 
