@@ -1,5 +1,7 @@
 """Ctrl-C at any line of an event: the manager stays sound, and the interrupt is raised after it."""
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import os
