@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -180,6 +182,80 @@ def test_results_of_other_traffic_have_nothing_in_common(changes: dict[str, obje
     assert found.mismatches[0].touches == "all"
     allowed = compare_results(result(), other, gate("hits:0"), allow_mismatch=True)
     assert allowed.ending in {"fine", "inconclusive"}
+
+
+def requests(total: int, **by_model: int) -> dict[str, Any]:
+    counts = msgspec.structs.replace(result().requests, total=total, completed=total - 2)
+    models = {
+        tag: msgspec.structs.replace(result().models["a"], requests=count)
+        for tag, count in by_model.items()
+    }
+    return {"requests": counts, "models": models}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (requests(10, a=5, b=5), "another traffic: 100 requests, now 10 requests (no figure"),
+        (requests(100, a=90, b=10), "another traffic: 50 requests of a, now 90 requests of a (no"),
+        (
+            requests(150, a=50, b=50, c=50),
+            "another traffic: 100 requests, now 150 requests (no figure",
+        ),
+    ],
+    ids=["less", "another mix", "another model"],
+)
+def test_other_traffic_under_the_same_name_is_not_comparable(
+    changes: dict[str, Any], told: str
+) -> None:
+    """A tenth of the requests was six figures better, and nothing said that fewer had come."""
+    found = compare_results(result(), result(reload_cost_ns=1, **changes))
+    assert found.ending == "nothing-in-common"
+    assert next(remarks(found)).text.startswith(told)
+    allowed = compare_results(result(), result(**changes), allow_mismatch=True)
+    assert allowed.ending == "fine"
+
+
+def test_how_much_was_asked_is_compared_whatever_was_asked() -> None:
+    fewer = result(**requests(10, a=5, b=5))
+    assert failed(compare_results(result(), fewer, gate("requests.total"))) == {"requests.total"}
+
+
+def test_a_little_more_traffic_is_said_and_judged() -> None:
+    """Users who ask again once they are answered ask less often of a slower scheduler."""
+    slower = result(reload_cost_ns=10**12, **requests(95, a=45, b=50))
+    found = compare_results(result(), slower)
+    assert failed(found) == {"reload_cost_ns"}
+    (remark,) = (each.text for each in remarks(found) if "traffic" in each.text)
+    assert remark == "another traffic: 100 requests, now 95 requests (what it changes is judged)"
+
+
+def test_a_changed_setting_is_not_said_to_change_nothing() -> None:
+    """Of the policy that had made the reloads dearer it said that no figure depended on it."""
+    larger = DeviceUse(limit_bytes=2 * 10**10, peak_bytes=9 * 10**9, mean_bytes=10**9)
+    found = compare_results(result(), result(policy="lru", devices={"gpu1": larger}))
+    assert [each.text for each in remarks(found) if each.text.startswith("another")] == [
+        "another policy: queue-value, now lru (what it changes is judged)",
+        "another devices.gpu0.limit_bytes: 9.3 GiB, now none (what it changes is judged)",
+        "another devices.gpu1.limit_bytes: none, now 18.6 GiB (what it changes is judged)",
+    ]
+
+
+def test_what_moved_of_one_model_is_shown_though_nothing_gates_it() -> None:
+    """One of twenty models waited twenty times as long, and no line named it."""
+    waits = lasting(*range(200 * MS, 2200 * MS, 20 * MS))
+    worse = ModelUse(requests=50, loads=5, hits=0, evictions=3, wait_ns=waits)
+    found = compare_results(result(), result(models={**result().models, "b": worse}))
+    shown = {(each.model, each.figure, each.verdict) for each in found.figures}
+    assert {("b", "hits", "worse"), ("b", "wait_ns.mean", "worse")} <= shown
+    assert {each.model for each in found.figures} == {"b"}
+    of_all = result(loads=11, models={**result().models, "b": worse})
+    first = compare_results(result(), of_all).figures[0]
+    assert (first.model, first.figure) == (None, "loads")
+    assert not any(each.gated for each in found.figures)
+    assert found.ending == "fine"
+    every = compare_results(result(), result(), keep_same=True)
+    assert {each.model for each in every.figures} == {None, "a", "b"}
 
 
 def test_two_interrupted_results_are_comparable_only_if_they_end_at_the_same_time() -> None:

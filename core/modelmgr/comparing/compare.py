@@ -10,6 +10,7 @@ Pure: records in, one record out. Reading files, and finding logs beside them, i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import msgspec
 
@@ -316,7 +317,9 @@ def _concluded(
         ending=ending,
         known_once=tuple(sorted(found.known_once, key=_gated_null_first)),
         counts=counts,
-        figures=tuple(sorted(listed, key=_most_moved_first)),
+        figures=tuple(
+            sorted(listed, key=partial(_most_moved_first, of_run=found.compared == "result"))
+        ),
     )
 
 
@@ -327,9 +330,11 @@ def _is_undecided(pair: Pair, figure: FigureComparison) -> bool:
     return pair.rule.strict or pair.is_worse()
 
 
-def _most_moved_first(figure: FigureComparison) -> tuple[bool, int, float]:
+def _most_moved_first(figure: FigureComparison, *, of_run: bool) -> tuple[bool, bool, int, float]:
     move = float("inf") if figure.change is None else abs(figure.change)
-    return not figure.failed, _VERDICTS.index(figure.verdict), -move
+    # What one model of a run waited says where the run's figures come from, which stand before it.
+    is_part = of_run and figure.model is not None and not figure.gated
+    return not figure.failed, is_part, _VERDICTS.index(figure.verdict), -move
 
 
 def _gated_null_first(figure: KnownOnce) -> tuple[bool, bool]:

@@ -72,13 +72,14 @@ class Mismatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         old: the baseline's, None where it does not say.
         new: the other one's.
         touches: the figures that depend on it: ``all``, ``measured`` (all that is measured),
-            ``times``, or ``none``: then it is only said.
+            ``times``; ``judged`` where what it changes is what the comparison is to show; or
+            ``none``: then it is only said.
     """
 
     name: str
     old: str | None
     new: str | None
-    touches: Literal["all", "measured", "times", "none"]
+    touches: Literal["all", "measured", "times", "judged", "none"]
 
 
 class NotedModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -151,8 +152,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         common_shift: by which share the measured times of nearly all models moved together; None
             where they did not.
         counts: how many figures came to each verdict, those that are not listed too.
-        figures: first what fails, then what moved most. A figure that is the same is listed only
-            where that was asked for.
+        figures: first what fails, then what moved most; of a result, those of single models that
+            nothing gates last. A figure that is the same is listed only where that was asked for.
         decisions: of results.
     """
 

@@ -7,6 +7,7 @@ differences are named first, and what depends on them is not judged.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from typing import Literal
 
 from modelmgr.comparing.catalogue import Nature
@@ -16,11 +17,17 @@ from modelmgr.records.machines import Difference, machine_differences
 from modelmgr.records.result import Result
 from modelmgr.units import format_duration
 
-Touched = Literal["all", "measured", "times", "none"]
-_MOST_FIRST: tuple[Touched, ...] = ("all", "measured", "times", "none")
+Touched = Literal["all", "measured", "times", "judged", "none"]
+_MOST_FIRST: tuple[Touched, ...] = ("all", "measured", "times", "judged", "none")
 
 # Of the model alone: the same on any machine, with any framework that keeps its data type.
 INDEPENDENT = frozenset({"ledger.weights_bytes"})
+# What says that the traffic is another one can be compared all the same.
+TRAFFIC = frozenset({"requests.total", "models.requests"})
+
+MOST_OTHER_REQUESTS = Fraction(1, 10)
+"""Of the baseline's. Users who ask again once they are answered (``closed`` arrivals) ask a little
+more or less often as they are served; a result does not say whether its scenario has any."""
 
 
 def machine_mismatches(old: MachineInfo | None, new: MachineInfo | None) -> tuple[Mismatch, ...]:
@@ -48,7 +55,8 @@ def result_mismatches(old: Result, new: Result) -> tuple[Mismatch, ...]:
 
     The policy and the devices' sizes are settings, whose effect a comparison is there to show.
     """
-    found = [
+    found = list(_other_traffic(old, new))
+    found += [
         Mismatch(name=name, old=str(before), new=str(after), touches="all")
         for name, before, after in (
             ("mode", old.mode, new.mode),
@@ -59,7 +67,7 @@ def result_mismatches(old: Result, new: Result) -> tuple[Mismatch, ...]:
         if before != after
     ]
     found += [
-        Mismatch(name=name, old=before, new=after, touches="none")
+        Mismatch(name=name, old=before, new=after, touches="judged")
         for name, before, after in _settings(old, new)
         if before != after
     ]
@@ -85,13 +93,32 @@ def touched_by(
         measured: on a machine, not simulated.
     """
     for each in mismatches:
-        if each.touches == "all":
+        if each.touches == "all" and not (each.name == "traffic" and figure in TRAFFIC):
             return each
         if not measured or figure in INDEPENDENT:
             continue
         if each.touches == "measured" or (each.touches == "times" and nature == "time"):
             return each
     return None
+
+
+def _other_traffic(old: Result, new: Result) -> Iterable[Mismatch]:
+    """Yield that other requests came, and whether so many that it is another scenario."""
+    before, after = (
+        {tag: use.requests for tag, use in result.models.items()} for result in (old, new)
+    )
+    moved = {tag: abs(after.get(tag, 0) - before.get(tag, 0)) for tag in {**before, **after}}
+    totals = old.requests.total, new.requests.total
+    others = max(sum(moved.values()), abs(totals[1] - totals[0]))
+    if not others:
+        return
+    said = [f"{total:,} requests" for total in totals]
+    if totals[0] == totals[1]:
+        most = max(moved, key=moved.__getitem__)
+        said = [f"{side.get(most, 0):,} requests of {most}" for side in (before, after)]
+    is_another = others > totals[0] * MOST_OTHER_REQUESTS
+    touches: Touched = "all" if is_another else "judged"
+    yield Mismatch(name="traffic", old=said[0], new=said[1], touches=touches)
 
 
 def _settings(old: Result, new: Result) -> Iterable[tuple[str, str | None, str | None]]:

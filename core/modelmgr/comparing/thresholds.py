@@ -257,9 +257,8 @@ def _told(known: Known) -> Rule:
 
 def _is_told(name: str) -> bool:
     """Return whether a figure is told without a threshold: one statistic of each time is enough."""
-    if name.startswith("models."):
-        return False
-    head, _, statistic = name.rpartition(".")
+    plain = name.removeprefix("models.")
+    head, _, statistic = plain.rpartition(".")
     if head in {"wait_ns", "latency_ns"}:
         return statistic in {"mean", "p95"}
-    return not (name in {"wait_ns", "latency_ns"} or head.endswith("_ns"))
+    return not (plain in {"wait_ns", "latency_ns"} or head.endswith("_ns"))

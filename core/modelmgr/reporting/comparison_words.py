@@ -40,6 +40,7 @@ _TOUCHED = {
     "all": "no figure is comparable",
     "measured": "what was measured is not comparable",
     "times": "measured times are not comparable",
+    "judged": "what it changes is judged",
     "none": "no figure depends on it",
 }
 _LISTED = 10
@@ -245,9 +246,10 @@ def _mismatch(found: Comparison, mismatch: Mismatch) -> str:
         format_bytes(int(text)) if text is not None and mismatch.name.endswith("_bytes") else text
         for text in (mismatch.old, mismatch.new)
     ]
-    old, new = (text or "unknown" for text in values)
+    is_setting = mismatch.touches == "judged"
+    old, new = (text or ("none" if is_setting else "unknown") for text in values)
     effect = _TOUCHED[mismatch.touches]
-    if found.mismatch_allowed and mismatch.touches != "none":
+    if found.mismatch_allowed and mismatch.touches not in {"judged", "none"}:
         effect = "compared all the same"
     return f"another {mismatch.name}: {old}, now {new} ({effect})"
 
