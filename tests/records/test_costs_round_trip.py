@@ -274,6 +274,19 @@ def test_a_number_that_none_can_hold_is_named_with_its_place(
     assert len(str(caught.value)) < 200
 
 
+def test_a_number_that_is_no_amount_breaks_one_model(two_models: dict[str, Any]) -> None:
+    """No float can hold 400 digits, so that no comparison, no table and no plan could be made."""
+    two_models["models"]["bert"]["initial_estimate_bytes"] = 10**400
+    lasting = {"median": 2, "p95": None, "min": 1, "max": 3, "samples": [1, 10**400, 3]}
+    two_models["models"]["gpt2"]["load_ns"] = lasting
+    models = decode_costs(json.dumps(two_models).encode()).models
+    for tag in ("bert", "gpt2"):
+        error = models[tag].error
+        assert error is not None
+        assert "must be at most 9223372036854775807, not 1000" in error.message
+        assert len(error.message) < 300
+
+
 @pytest.mark.parametrize("value", ["value", "min", "median", "max"])
 def test_a_value_that_its_samples_do_not_reach_is_refused(
     two_models: dict[str, Any], value: str

@@ -29,10 +29,10 @@ def test_a_result_is_read_as_it_was_written(result: Result, tmp_path: Path) -> N
     assert encode_result(Result.load(path)) == path.read_bytes()
 
 
-@pytest.mark.parametrize("number", [b"1e400", b"9" * 5_000], ids=["large", "long"])
+@pytest.mark.parametrize("number", [b"1e400", b"9" * 5_000, b"9" * 400])
 def test_a_number_that_none_can_hold_is_named_with_its_place(result: Result, number: bytes) -> None:
     before, key, after = encode_result(result).partition(b'"loads": ')
-    with pytest.raises(InputError, match="is out of range") as caught:
+    with pytest.raises(InputError, match=r"is out of range|must be at most") as caught:
         decode_result(before + key + number + b", " + after.partition(b",")[2], path="r.json")
     place = before.count(b"\n") + 1
     assert (caught.value.line, caught.value.column) == (place, len('  "loads": ') + 1)

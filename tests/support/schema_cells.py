@@ -128,9 +128,9 @@ def _limits(schema: Schema) -> str:
     low, high, above = (schema.get(key) for key in ("minimum", "maximum", "exclusiveMinimum"))
     if above is not None:
         return f" above {above}"
-    if low is None:
-        return ""
     # A limit that nobody meets would only be in the way.
+    if low is None or low == -(2**63):
+        return ""
     return (
         f" from {low}" if high is None or high > 2**31 or high == 1e9 else f" from {low} to {high}"
     )

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from modelmgr.records.measured import MeasuredBytes, MeasuredDuration
+from modelmgr.records.measured import Amount, MeasuredBytes, MeasuredDuration
 
 
 class ToolInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,9 +35,9 @@ class DeviceInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     kind: str
     name: str | None
-    total_bytes: int | None
+    total_bytes: Amount | None
     driver: str | None = None
-    budget_bytes: int | None = None
+    budget_bytes: Amount | None = None
 
 
 class MachineInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,11 +61,11 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         unaccounted_bytes: the rest; may be negative where lines overlap.
     """
 
-    runtime_bytes: int | None
-    weights_bytes: int | None
-    activation_bytes: int | None
-    cache_bytes: int | None
-    unaccounted_bytes: int | None
+    runtime_bytes: Amount | None
+    weights_bytes: Amount | None
+    activation_bytes: Amount | None
+    cache_bytes: Amount | None
+    unaccounted_bytes: Amount | None
 
 
 class ShapeCost(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -94,7 +94,7 @@ class Unload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How long until the memory is back (ns), and what stays behind (bytes)."""
 
     reclaim_ns: MeasuredDuration | None = None
-    residue_bytes: int | None = None
+    residue_bytes: Amount | None = None
 
 
 class CostError(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -117,7 +117,7 @@ class ModelCost(
         fingerprint: ``sha256:…`` of weights or config, dtype, device, driver, framework versions.
     """
 
-    initial_estimate_bytes: int | None = None
+    initial_estimate_bytes: Amount | None = None
     resident_bytes: MeasuredBytes | None = None
     peak_bytes: MeasuredBytes | None = None
     load_peak_bytes: MeasuredBytes | None = None
@@ -127,8 +127,8 @@ class ModelCost(
     load_ns: MeasuredDuration | None = None
     unload: Unload | None = None
     method: Literal["isolation", "aggregate"] = "isolation"
-    interval_95_bytes: tuple[int, int] | None = None
-    observations: int = 0
+    interval_95_bytes: tuple[Amount, Amount] | None = None
+    observations: Amount = 0
     fingerprint: str | None = None
     estimate: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()

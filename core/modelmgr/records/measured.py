@@ -6,11 +6,13 @@ need not know them (``gc=False``).
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 Evidence = Literal["exact", "sampled", "estimated"]
+Amount = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""Of bytes, nanoseconds or things. A number of 400 digits is none, and no float can hold it."""
 
 
 class MeasuredBytes(
@@ -26,10 +28,10 @@ class MeasuredBytes(
         samples: every raw sample, bytes, one a repeat, in order.
     """
 
-    value: int
+    value: Amount
     evidence: Evidence
-    interval_95: tuple[int, int] | None = None
-    samples: tuple[int, ...] = ()
+    interval_95: tuple[Amount, Amount] | None = None
+    samples: tuple[Amount, ...] = ()
 
 
 class MeasuredDuration(
@@ -37,8 +39,8 @@ class MeasuredDuration(
 ):
     """A duration in nanoseconds (FORMATS: D); ``p95`` is None where the sample is too small."""
 
-    median: int
-    p95: int | None
-    min: int
-    max: int
-    samples: tuple[int, ...] = ()
+    median: Amount
+    p95: Amount | None
+    min: Amount
+    max: Amount
+    samples: tuple[Amount, ...] = ()

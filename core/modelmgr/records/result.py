@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 import msgspec
 
 from modelmgr.records.costs import Eviction, MachineInfo, ToolInfo
+from modelmgr.records.measured import Amount
 
 Mode = Literal["simulate", "run"]
 
@@ -26,15 +27,15 @@ class DurationFigures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         samples: every value in order, where there are few; empty otherwise.
     """
 
-    count: int
-    mean: int
-    median: int | None
-    p95: int | None
-    p99: int | None
-    min: int
-    max: int
+    count: Amount
+    mean: Amount
+    median: Amount | None
+    p95: Amount | None
+    p99: Amount | None
+    min: Amount
+    max: Amount
     relative_error: float | None = None
-    samples: tuple[int, ...] = ()
+    samples: tuple[Amount, ...] = ()
 
 
 class RequestCounts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,20 +50,20 @@ class RequestCounts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         cancelled: still waiting or in service when the run ended.
     """
 
-    total: int
-    completed: int
-    timed_out: int
-    refused: int
-    failed: int
-    cancelled: int
+    total: Amount
+    completed: Amount
+    timed_out: Amount
+    refused: Amount
+    failed: Amount
+    cancelled: Amount
 
 
 class DeviceUse(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """True use of one device's memory, foreign use included; the mean is over time."""
 
-    limit_bytes: int
-    peak_bytes: int
-    mean_bytes: int
+    limit_bytes: Amount
+    peak_bytes: Amount
+    mean_bytes: Amount
 
 
 class StatedTime(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -75,10 +76,10 @@ class StatedTime(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         most_over_ns: by how much it took longer at most.
     """
 
-    count: int
-    stated_ns: int
-    taken_ns: int
-    most_over_ns: int
+    count: Amount
+    stated_ns: Amount
+    taken_ns: Amount
+    most_over_ns: Amount
 
 
 class ModelUse(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,10 +95,10 @@ class ModelUse(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             took the stated times.
     """
 
-    requests: int
-    loads: int
-    hits: int
-    evictions: int
+    requests: Amount
+    loads: Amount
+    hits: Amount
+    evictions: Amount
     wait_ns: DurationFigures | None
     stated_times: dict[str, StatedTime] = msgspec.field(default_factory=dict[str, StatedTime])
 
@@ -112,7 +113,7 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         certificate: the file that proves it, None where none was written.
     """
 
-    reload_cost_ns: int
+    reload_cost_ns: Amount
     ratio: float | None
     method: str
     certificate: str | None = None
@@ -121,12 +122,12 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class LearnedCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the run's estimator learned of one model; ``upper_bytes`` is what admission uses."""
 
-    resident_bytes: int | None
-    peak_bytes: int
-    upper_bytes: int
+    resident_bytes: Amount | None
+    peak_bytes: Amount
+    upper_bytes: Amount
     interval_95: tuple[int, int] | None
     source: str
-    observations: int
+    observations: Amount
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -163,22 +164,22 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     started_at: str | None
     tool: ToolInfo
     machine: MachineInfo | None
-    duration_ns: int
+    duration_ns: Amount
     requests: RequestCounts
-    loads: int
-    hits: int
-    evictions: int
-    oom_events: int
-    reload_cost_ns: int
+    loads: Amount
+    hits: Amount
+    evictions: Amount
+    oom_events: Amount
+    reload_cost_ns: Amount
     wait_ns: DurationFigures | None
     latency_ns: DurationFigures | None
     devices: dict[str, DeviceUse]
     models: dict[str, ModelUse]
     decisions_sha256: str
     partial: bool = False
-    failed_loads: int = 0
-    first_load_cost_ns: int = 0
-    decisions: int = 0
+    failed_loads: Amount = 0
+    first_load_cost_ns: Amount = 0
+    decisions: Amount = 0
     bound: Bound | None = None
     learned: dict[str, LearnedCost] = msgspec.field(default_factory=dict[str, LearnedCost])
     evictions_trace: tuple[Eviction, ...] | str | None = None
