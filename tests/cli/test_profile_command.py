@@ -141,7 +141,7 @@ def test_a_target_that_does_not_import_is_refused_in_one_message(
         (("--timeout", "soon"), ("--timeout", "'soon'")),
         (("--repeats", "0"), ("repeats is 0",)),
         (("--out", "nowhere/costs.json"), ("nowhere", "mkdir -p nowhere")),
-        (("--out", "."), ("is a folder",)),
+        (("--out", "."), ("--out: .", "is this folder", "FOLDER/FILE")),
         (("--export", "cvs"), ("--export", "'cvs'", "'csv'")),
         (("--export", "csv=nowhere/x.csv"), ("--export", "nowhere")),
         (("--device", "cuda:99"), ("cuda:99", "host")),
