@@ -129,6 +129,7 @@ class Admission:
             policy,
             models,
             several,
+            min_copies=settings.min_copies,
             cooldown_ns=settings.cooldown_ns,
             shows_all=settings.explain,
         )
@@ -349,7 +350,7 @@ class Admission:
             (
                 copy.last_used_ns + self._cooldown_ns
                 for device in self._devices
-                for copy in device.copies.values()
+                for copy in self.victims.beyond_floors(device)
                 if copy.state is CopyState.IDLE and copy.last_used_ns + self._cooldown_ns > now_ns
             ),
             default=None,

@@ -53,6 +53,7 @@ class Victims:
         policy: who chooses.
         models: what is known of models.
         several: those of them with more than one copy.
+        min_copies: how many of a model one more copy of another may not evict.
         cooldown_ns: how long after its last use a copy is warm.
         shows_all: show the policy every copy, however many there are.
     """
@@ -65,12 +66,15 @@ class Victims:
         models: Mapping[str, Model],
         several: Mapping[str, Model],
         *,
+        min_copies: int,
         cooldown_ns: int,
         shows_all: bool,
     ) -> None:
         self._queue = queue
         self._policy = policy
         self._models = models
+        self._several = several
+        self._min_copies = min_copies
         self._fallback = Lru()
         self._cooldown_ns = cooldown_ns
         self._nearest: list[Nearest] = []
@@ -83,6 +87,19 @@ class Victims:
         """Note that what models cost has changed."""
         for nearest in self._nearest:
             nearest.forget()
+
+    def beyond_floors(self, device: Device) -> Iterable[Copy]:
+        """Return a device's copies that may be surplus, the oldest first."""
+        if self._min_copies == 0:
+            return device.copies.values()
+        found = [
+            copy
+            for model in self._several.values()
+            for copy in model.copies.values()
+            if copy.device == device.index
+        ]
+        found.sort(key=_number)
+        return found
 
     def candidates(self, device: Device, ticket: Ticket, now_ns: int) -> list[IdleCopy]:
         """Return the idle copies that may go for a ticket, as the policy sees them."""
@@ -202,7 +219,7 @@ class Victims:
         if alone and not more and self._nearest and len(device.copies) > _FEW:
             candidates, known = self._near(device, ticket, missing, now_ns, spare)
         else:
-            copies = device.copies.values()
+            copies = self.beyond_floors(device) if more else device.copies.values()
             free = self._free_to_go(device, copies, ticket, now_ns, more=more, spare=spare)
             if sum([entry[1] for entry in free]) < missing:
                 return None
@@ -310,6 +327,10 @@ class Victims:
         except Exception:  # noqa: BLE001 - a policy of the user's must not break the scheduler
             return None, None
         return values, chosen
+
+
+def _number(copy: Copy) -> int:
+    return copy.number
 
 
 def _waiting(model: Model, needed_bytes: int) -> Waiting:
