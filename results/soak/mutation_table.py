@@ -189,8 +189,9 @@ TABLE: tuple[Mutation, ...] = (
         ISOLATION,
         "admission.py",
         "            if device.isolating is None\n"
-        "            and need <= device.ledger.limit_bytes\n",
-        "            if need <= device.ledger.limit_bytes\n",
+        "            and device.ledger.known\n"
+        "            and self._could_hold(device, need)\n",
+        "            if device.ledger.known\n            and self._could_hold(device, need)\n",
     ),
     _M(
         ISOLATION,
@@ -305,8 +306,8 @@ TABLE: tuple[Mutation, ...] = (
     _M(
         UNKNOWN,
         "admission.py",
-        "            and not self._in_doubt(device, need)\n            and not self.barred",
-        "            and not self.barred",
+        "        return need <= device.ledger.limit_bytes and not self._in_doubt(device, need)\n",
+        "        return need <= device.ledger.limit_bytes\n",
     ),
     _M(
         PROGRESS,

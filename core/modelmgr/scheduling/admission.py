@@ -165,7 +165,10 @@ class Admission:
             return False
         if model.costs is None:
             return device.ledger.reading_failed is None
-        need = model.costs.needed_bytes
+        return self._could_hold(device, model.costs.needed_bytes)
+
+    def _could_hold(self, device: Device, need: int) -> bool:
+        """Say whether so much could be loaded on a device if nothing else were there."""
         return need <= device.ledger.limit_bytes and not self._in_doubt(device, need)
 
     def _in_doubt(self, device: Device, need: int) -> bool:
@@ -361,9 +364,8 @@ class Admission:
             device
             for device in self._devices
             if device.isolating is None
-            and need <= device.ledger.limit_bytes
             and device.ledger.known
-            and not self._in_doubt(device, need)
+            and self._could_hold(device, need)
             and not self.barred(device, ticket.ticket_num)
         ]
         fitting = [device for device in open_devices if need <= device.ledger.room_bytes()]
@@ -523,8 +525,7 @@ class Admission:
             order = [
                 device
                 for device in sorted(self._devices, key=_held_bytes)
-                if need <= device.ledger.limit_bytes
-                and not self._in_doubt(device, need)
+                if self._could_hold(device, need)
                 and (device.kept_for is None or device.kept_for >= ticket.ticket_num)
             ]
         return order[0] if order else None
